@@ -1,0 +1,220 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RawPart(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LoadRequest(_message.Message):
+    __slots__ = ("deployment", "epoch", "model_path", "model_hash", "start", "stop", "stage", "stage_count", "memory_limit_bytes")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
+    MODEL_HASH_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    epoch: int
+    model_path: str
+    model_hash: str
+    start: int
+    stop: int
+    stage: int
+    stage_count: int
+    memory_limit_bytes: int
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., model_hash: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., stage_count: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ...) -> None: ...
+
+class LoadProgress(_message.Message):
+    __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready")
+    LAYERS_DONE_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    layers_done: int
+    layers_total: int
+    bytes_done: int
+    bytes_total: int
+    ready: bool
+    def __init__(self, layers_done: _Optional[int] = ..., layers_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., ready: _Optional[bool] = ...) -> None: ...
+
+class ConnectRequest(_message.Message):
+    __slots__ = ("deployment", "epoch", "address", "server_name")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    epoch: int
+    address: str
+    server_name: str
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., address: _Optional[str] = ..., server_name: _Optional[str] = ...) -> None: ...
+
+class ConnectReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ResultsRequest(_message.Message):
+    __slots__ = ("deployment", "epoch")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    epoch: int
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("deployment", "epoch", "start", "stop", "ready", "active_bytes", "peak_bytes", "rss_bytes", "cache_bytes", "lanes", "steps", "busy_s", "up_s", "failure")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LANES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    UP_S_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    epoch: int
+    start: int
+    stop: int
+    ready: bool
+    active_bytes: int
+    peak_bytes: int
+    rss_bytes: int
+    cache_bytes: int
+    lanes: int
+    steps: int
+    busy_s: float
+    up_s: float
+    failure: str
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., ready: _Optional[bool] = ..., active_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., lanes: _Optional[int] = ..., steps: _Optional[int] = ..., busy_s: _Optional[float] = ..., up_s: _Optional[float] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class LeaseRequest(_message.Message):
+    __slots__ = ("duration_s",)
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    duration_s: float
+    def __init__(self, duration_s: _Optional[float] = ...) -> None: ...
+
+class LeaseReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StopRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StopReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CacheOperation(_message.Message):
+    __slots__ = ("kind", "lane", "tokens")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNSPECIFIED: _ClassVar[CacheOperation.Kind]
+        NEW: _ClassVar[CacheOperation.Kind]
+        TRIM: _ClassVar[CacheOperation.Kind]
+        FREE: _ClassVar[CacheOperation.Kind]
+    UNSPECIFIED: CacheOperation.Kind
+    NEW: CacheOperation.Kind
+    TRIM: CacheOperation.Kind
+    FREE: CacheOperation.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    kind: CacheOperation.Kind
+    lane: int
+    tokens: int
+    def __init__(self, kind: _Optional[_Union[CacheOperation.Kind, str]] = ..., lane: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("temperature", "top_k", "top_p", "min_p", "seed")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    MIN_P_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Tensor(_message.Message):
+    __slots__ = ("dtype", "shape", "bytes")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    bytes: int
+    def __init__(self, dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class FrameHeader(_message.Message):
+    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "sampling", "positions", "boundary", "tensors", "failure", "failed_stage")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_STAGE_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    epoch: int
+    lane: int
+    step: int
+    operations: _containers.RepeatedCompositeFieldContainer[CacheOperation]
+    rows: int
+    columns: int
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    sampling: _containers.RepeatedCompositeFieldContainer[Sampling]
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    boundary: str
+    tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
+    failure: str
+    failed_stage: int
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ...) -> None: ...
+
+class ResultHeader(_message.Message):
+    __slots__ = ("deployment", "epoch", "lane", "step", "token_ids", "failure", "failed_stage")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_STAGE_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    epoch: int
+    lane: int
+    step: int
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    failure: str
+    failed_stage: int
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ...) -> None: ...
