@@ -1,0 +1,1 @@
+"""Keeps the sessions, schedules their steps over the workers, serves the API. Holds no weights."""

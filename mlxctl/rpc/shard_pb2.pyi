@@ -126,24 +126,20 @@ class StopReply(_message.Message):
     def __init__(self) -> None: ...
 
 class CacheOperation(_message.Message):
-    __slots__ = ("kind", "lane", "tokens")
+    __slots__ = ("kind", "lane")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNSPECIFIED: _ClassVar[CacheOperation.Kind]
         NEW: _ClassVar[CacheOperation.Kind]
-        TRIM: _ClassVar[CacheOperation.Kind]
         FREE: _ClassVar[CacheOperation.Kind]
     UNSPECIFIED: CacheOperation.Kind
     NEW: CacheOperation.Kind
-    TRIM: CacheOperation.Kind
     FREE: CacheOperation.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
-    TOKENS_FIELD_NUMBER: _ClassVar[int]
     kind: CacheOperation.Kind
     lane: int
-    tokens: int
-    def __init__(self, kind: _Optional[_Union[CacheOperation.Kind, str]] = ..., lane: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[CacheOperation.Kind, str]] = ..., lane: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p", "seed")

@@ -1,0 +1,90 @@
+"""`mlxctl up`: bring the cluster of a profile up, serve it, say what runs and what to do next."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlxctl.cli.output import console, say
+
+
+def up(
+    profile: Annotated[Path | None, typer.Argument(help="a profile; default: two workers on this machine")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="run every node as a process on this machine, its memory as budget")
+    ] = False,
+    devices: Annotated[int | None, typer.Option(min=1, help="use the first N nodes only")] = None,
+    model: Annotated[str | None, typer.Option(help="instead of the profile's model")] = None,
+    context: Annotated[int | None, typer.Option(help="instead of the profile's context, in tokens")] = None,
+    timeout: Annotated[float | None, typer.Option(min=1, help="give up after this many seconds")] = None,
+    recreate: Annotated[
+        bool, typer.Option("--recreate", help="take a running cluster of this name down first")
+    ] = False,
+    foreground: Annotated[bool, typer.Option("--foreground", help="stay, and take it down on Ctrl-C")] = False,
+) -> None:
+    """Bring a cluster up and serve its API."""
+    from mlxctl.cli.progress import progress
+    from mlxctl.cluster import Cluster
+    from mlxctl.profile import load_profile
+
+    overrides: dict[str, Any] = {"model": model, "context": context}
+    chosen = load_profile(profile, {key: value for key, value in overrides.items() if value is not None})
+    chosen = chosen.first(devices) if devices is not None else chosen
+    chosen = chosen.emulated_locally() if local else chosen
+    if _already_up(chosen, recreate=recreate):
+        return
+    with progress() as on_event:
+        cluster = Cluster.up(chosen, private=False, attached=foreground, on_event=on_event, timeout_s=timeout)
+    _summary(cluster)
+    if foreground:
+        _stay(cluster)
+
+
+def _already_up(profile: Any, *, recreate: bool) -> bool:
+    """Whether nothing is left to do. Raises LaunchError if what runs differs, ClusterBusy if it is coming up."""
+    from mlxctl.cluster import DRAIN_S, running_profile
+    from mlxctl.errors import LaunchError
+    from mlxctl.launch.teardown import take_down
+
+    running = running_profile(profile.name)
+    if running is None:
+        return False
+    if recreate:
+        report = take_down(profile.name, DRAIN_S)
+        say(f"{profile.name} was up: taken down in {report.took_s:.1f} s")
+        return False
+    state, before = running
+    differences = before.difference(profile)
+    if differences:
+        hint = "--recreate takes it down and brings up the new one"
+        lines = "\n  ".join(differences)
+        raise LaunchError(f"{profile.name} is running with another profile:\n  {lines}", hint=hint)
+    say(f"{profile.name} is up already, at {state.api_url}/v1")
+    return True
+
+
+def _summary(cluster: Any) -> None:
+    from mlxctl.cli.status import stages_table
+
+    status = cluster.status()
+    out = console()
+    out.print(f"[bold]{status['cluster']}[/] serves [bold]{status['model']}[/] at [bold]{cluster.base_url}[/]", end="")
+    out.print(f"  (ready in {cluster.took_s:.1f} s, context {status['context']}, concurrency {status['concurrency']})")
+    out.print(stages_table(status))
+    say(f"next: mlxctl chat · mlxctl status · mlxctl logs -f · mlxctl down {status['cluster']}")
+
+
+def _stay(cluster: Any) -> None:
+    """Wait for Ctrl-C or SIGTERM, or for the coordinator's end; then take the cluster down."""
+    say("serving; Ctrl-C takes it down")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        cluster.wait()
+    except KeyboardInterrupt:
+        say("taking it down …")
+    finally:
+        cluster.down()

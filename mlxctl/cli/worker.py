@@ -1,0 +1,19 @@
+"""`mlxctl worker` (hidden): one stage's process, started by a coordinator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def worker(
+    name: Annotated[str, typer.Option(help="the name that the certificate must carry")],
+    host: Annotated[str, typer.Option(help="the address to listen on")],
+    port: Annotated[int, typer.Option(help="the first port to try; 0: any")],
+    port_tries: Annotated[int, typer.Option(help="how many ports to try from there")] = 1,
+) -> None:
+    """Run the layers of one stage; started by a coordinator."""
+    from mlxctl.worker.main import run
+
+    run(name, host, port, port_tries)

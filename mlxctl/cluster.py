@@ -1,0 +1,144 @@
+"""The Python API: `mlxctl.Cluster`. Used by notebooks, by `chat` and `bench` for private clusters, and by `mlxctl up`.
+
+    with mlxctl.Cluster.up("profiles/local.yaml") as cluster:
+        print(cluster.chat("Who are you?"))
+
+Everything here blocks and starts no event loop, so that it works inside a running one (Jupyter).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from mlxctl.chat.client import ChatClient
+from mlxctl.errors import ClusterBusy, LaunchError, NotRunning
+from mlxctl.launch.daemon_process import DaemonOrder, DaemonProcess
+from mlxctl.launch.events import PhaseEvent
+from mlxctl.launch.processes import is_alive
+from mlxctl.launch.state import ClusterState, list_clusters, read_state
+from mlxctl.launch.teardown import TeardownReport, take_down
+from mlxctl.paths import profile_file
+from mlxctl.profile import Profile, load_profile
+
+DRAIN_S = 5.0
+
+
+def _ignore(event: PhaseEvent) -> None:
+    """Nobody watches."""
+
+
+class Cluster:
+    """A running cluster. As a context manager it is taken down at the end."""
+
+    def __init__(self, name: str, url: str, profile: Profile, daemon: DaemonProcess | None, took_s: float) -> None:
+        self.name = name
+        self.base_url = f"{url}/v1"
+        self.profile = profile
+        self.api_key = profile.api.read_key()
+        self.took_s = took_s
+        self._daemon = daemon
+
+    @classmethod
+    def up(
+        cls,
+        profile: Profile | Path | str | None = None,
+        *,
+        private: bool = True,
+        attached: bool = False,
+        overrides: Mapping[str, Any] | None = None,
+        on_event: Callable[[PhaseEvent], None] = _ignore,
+        timeout_s: float | None = None,
+    ) -> Self:
+        """Bring up the cluster of `profile` (default: two workers on this machine) and wait until it serves.
+
+        A private cluster has a name and ports of its own and ends with this process; another one goes on by itself,
+        under the profile's name, and is found again by `attach`; `attached`, it has that name and still ends with this
+        process. Raises ProfileError, DoesNotFit, LaunchError,
+        ClusterBusy, TimedOut; after any of them nothing is left running.
+        """
+        if not isinstance(profile, Profile):
+            profile = load_profile(Path(profile) if profile is not None else None, overrides or {})
+        name = f"private-{secrets.token_hex(4)}" if private else profile.name
+        if not private:
+            _refuse_second(profile.name)
+        daemon = DaemonProcess(DaemonOrder(profile.to_json(), name, any_port=private, attached=private or attached))
+        ready = daemon.follow(on_event, timeout_s)
+        if private or attached:
+            return cls(name, ready.status["api"], profile, daemon, ready.took_s)
+        daemon.detach()
+        return cls(name, ready.status["api"], profile, None, ready.took_s)
+
+    @classmethod
+    def attach(cls, name: str | None = None) -> Self:
+        """The running cluster `name`, or the only one that runs. Raises NotRunning."""
+        state = _running(name)
+        profile = Profile.from_json(profile_file(state.name).read_text(encoding="utf-8"))
+        return cls(state.name, state.api_url, profile, None, 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def chat(self, text: str, **fields: Any) -> str:
+        """The whole answer to `text`; `fields` go into the request (temperature, max_tokens …)."""
+        return "".join(self.stream(text, **fields))
+
+    def stream(self, text: str, **fields: Any) -> Iterator[str]:
+        """The answer to `text`, piece by piece. Closing the iterator stops the generation in the cluster."""
+        messages = [{"role": "user", "content": text}]
+        with ChatClient(self.base_url, self.api_key) as client:
+            for chunk in client.stream(self.profile.model, messages, fields):
+                if chunk.text:
+                    yield chunk.text
+
+    def status(self) -> dict[str, Any]:
+        """The `/status` document. Raises NotRunning."""
+        with ChatClient(self.base_url, self.api_key) as client:
+            return client.status()
+
+    def wait(self) -> None:
+        """Return when the cluster that this process is attached to has ended by itself."""
+        if self._daemon is not None:
+            self._daemon.wait()
+
+    def down(self, drain_s: float = DRAIN_S) -> TeardownReport:
+        """Drain, stop, verify. Does nothing to a cluster that is down already."""
+        if self._daemon is not None:
+            self._daemon.end()
+        return take_down(self.name, drain_s)
+
+
+def running_profile(name: str) -> tuple[ClusterState, Profile] | None:
+    """State and profile of the cluster `name` if it is up. Raises ClusterBusy while somebody brings it up or down."""
+    state = read_state(name)
+    if state is None or not is_alive(state.coordinator):
+        return None
+    if state.phase != "ready":
+        doing = "brought up" if state.phase == "starting" else "taken down"
+        raise ClusterBusy(f"{name} is being {doing} by {state.owner}, pid {state.coordinator.pid}")
+    return state, Profile.from_json(profile_file(name).read_text(encoding="utf-8"))
+
+
+def _refuse_second(name: str) -> None:
+    if (running := running_profile(name)) is not None:
+        raise LaunchError(f"{name} is running already, at {running[0].api_url}", hint=f"mlxctl down {name}")
+
+
+def _running(name: str | None) -> ClusterState:
+    states = [state for n in ([name] if name else list_clusters()) if (state := read_state(n)) is not None]
+    running = [state for state in states if state.phase == "ready" and is_alive(state.coordinator)]
+    if not running:
+        dead = next((state.name for state in states if not is_alive(state.coordinator)), None)
+        what = (
+            f"the coordinator of {dead} is gone" if dead else f"no cluster {name or ''} is running".replace("  ", " ")
+        )
+        raise NotRunning(what, hint=f"mlxctl down {dead}" if dead else "mlxctl up")
+    if len(running) > 1:
+        names = ", ".join(state.name for state in running)
+        raise NotRunning(f"several clusters are running: {names}", hint="name the one you mean")
+    return running[0]

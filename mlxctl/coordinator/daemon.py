@@ -1,0 +1,242 @@
+"""The coordinator's process: brings the cluster up, serves it, takes it down. Called by the hidden verb `mlxctl daemon`.
+
+stdin carries one JSON line (a DaemonOrder) and stays open while the launcher is there; stdout carries events (see
+mlxctl/launch/events.py) until the cluster is ready or has failed. A launcher that ends before that takes everything
+down with it. A private cluster ends with its launcher at any time; another one goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from mlxctl import paths
+from mlxctl.errors import Interrupted, LaunchError, MlxctlError
+from mlxctl.launch.bringup import PHASES, Launch
+from mlxctl.launch.daemon_process import DaemonOrder
+from mlxctl.launch.events import Event, FailedEvent, PhaseEvent, ReadyEvent, encode
+from mlxctl.launch.log_files import file_handler
+from mlxctl.launch.phases import run_phases
+from mlxctl.profile import Profile
+
+log = logging.getLogger(__name__)
+
+QUEUE_LIMIT_PER_LANE = 8
+DRAIN_S = 5.0
+
+
+class Daemon:
+    """One cluster's life."""
+
+    def __init__(self, order: DaemonOrder) -> None:
+        self._order = order
+        self._profile = Profile.from_json(order.profile_json)
+        self._launch = Launch(self._profile, order.name, any_port=order.any_port)
+        self._stop = asyncio.Event()
+        self._drain_s = DRAIN_S
+        self._ready = False
+        self._began_s = time.monotonic()
+
+    async def run(self) -> int:
+        """The exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        watcher = asyncio.create_task(self._watch_launcher(), name="launcher")
+        try:
+            async with AsyncExitStack() as stack:
+                await self._until_stopped(self._bring_up(stack))
+                await self._stop.wait()
+        except MlxctlError as error:
+            log.error("%s", error)
+            self._say(FailedEvent.of(error, self._log_tail(error)))
+            return error.exit_code
+        except Exception as error:
+            log.exception("internal error")
+            self._say(FailedEvent.of(LaunchError(f"internal error: {type(error).__name__}: {error}")))
+            return 1
+        finally:
+            watcher.cancel()
+        return 0
+
+    async def _until_stopped(self, work: Any) -> None:
+        """Await `work`, cancelled when the cluster is to stop first. Raises Interrupted then."""
+        task, stop = asyncio.ensure_future(work), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            raise Interrupted("interrupted while the cluster was coming up; nothing of it is left")
+        task.result()
+
+    async def _bring_up(self, stack: AsyncExitStack) -> None:
+        from mlxctl.launch.state import ClusterLock
+
+        stack.enter_context(ClusterLock(self._order.name))
+        if self._order.any_port:
+            stack.callback(shutil.rmtree, paths.cluster_dir(self._order.name), ignore_errors=True)
+        paths.profile_file(self._order.name).write_text(self._order.profile_json, encoding="utf-8")
+        record = StateRecord(self._launch)
+        stack.callback(record.remove)
+        record.write("starting")
+        api_socket = self._bind_api(stack)
+        base_url = _base_url(api_socket)
+        tokenizer = asyncio.create_task(asyncio.to_thread(_load_tokenizer, self._profile.model))
+        stack.push_async_callback(_settle, tokenizer)
+        await run_phases(PHASES, self._launch, self._report(record), stack)
+        await self._serve(stack, api_socket, base_url, await tokenizer)
+        record.write("ready", base_url)
+        self._finish_bring_up()
+
+    def _bind_api(self, stack: AsyncExitStack) -> socket.socket:
+        from mlxctl.coordinator.serving import bind_api
+
+        api = self._profile.api
+        asked_for = "port" in api.model_fields_set
+        bound = bind_api(api.host, 0 if self._order.any_port else api.port, asked_for=asked_for)
+        stack.callback(bound.close)
+        return bound
+
+    def _report(self, record: StateRecord) -> Any:
+        def report(event: PhaseEvent) -> None:
+            log.info("%s%s: %s %s", event.title, f" on {event.node}" if event.node else "", event.state, event.detail)
+            if event.node is None and event.state == "done":
+                record.write("starting")
+            self._say(event)
+
+        return report
+
+    async def _serve(self, stack: AsyncExitStack, api_socket: socket.socket, base_url: str, tokenizer: Any) -> None:
+        from mlxctl.api.app import ServedModel, create_app
+        from mlxctl.coordinator.control import create_control_app
+        from mlxctl.coordinator.engine import PipelineEngine
+        from mlxctl.coordinator.serving import HttpServer, bind_control
+        from mlxctl.coordinator.status import StatusBoard
+
+        launch = self._launch
+        assert launch.plan is not None and launch.leases is not None
+        engine = await asyncio.to_thread(
+            PipelineEngine,
+            launch.connections,
+            launch.leases,
+            context=launch.plan.context,
+            concurrency=launch.plan.concurrency,
+            queue_limit=QUEUE_LIMIT_PER_LANE * launch.plan.concurrency,
+        )
+        stack.push_async_callback(asyncio.to_thread, engine.close)
+        self._board = StatusBoard(launch, engine, base_url)
+        await self._board.refresh()
+        poll = asyncio.create_task(self._board.run(), name="status")
+        stack.push_async_callback(_settle, poll)
+        served = ServedModel(self._profile.model, int(time.time()), launch.plan.context)
+        key = self._profile.api.read_key()
+        app = create_app(engine, tokenizer, served, self._board.document, key)
+        control_path = paths.make_control_socket_dir(self._order.name)
+        stack.callback(paths.remove_control_socket, self._order.name)
+        control = create_control_app(self._board.document, self._stop_after)
+        for server in (HttpServer(control, bind_control(control_path)), HttpServer(app, api_socket)):
+            stack.push_async_callback(server.close)
+            await server.started()
+        stack.push_async_callback(self._drain, engine)
+
+    async def _drain(self, engine: Any) -> None:
+        self._board.draining = True
+        if not await engine.drain(self._drain_s):
+            log.warning("requests were still running after %g s: ending them", self._drain_s)
+            await asyncio.to_thread(engine.close)
+
+    def _stop_after(self, drain_s: float) -> None:
+        self._drain_s = drain_s
+        self._stop.set()
+
+    def _finish_bring_up(self) -> None:
+        self._ready = True
+        self._say(ReadyEvent(self._board.document(), round(time.monotonic() - self._began_s, 3)))
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)  # the launcher reads to the end of stdout
+        os.close(quiet)
+
+    async def _watch_launcher(self) -> None:
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await reader.read()
+        if self._order.attached or not self._ready:
+            log.info("the launcher is gone: taking the cluster down")
+            self._stop.set()
+
+    def _say(self, event: Event) -> None:
+        with contextlib.suppress(OSError):  # a launcher that is gone is noticed on stdin
+            os.write(1, encode(event).encode())
+
+    def _log_tail(self, error: MlxctlError) -> tuple[str, ...]:
+        return next((tuple(w.log.tail) for w in self._launch.workers if w.node == error.node), ())
+
+
+class StateRecord:
+    """Keeps the cluster's state file in step with its launch."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._base_url = ""
+        self._started_at = time.time()
+
+    def write(self, phase: Any, base_url: str | None = None) -> None:
+        from mlxctl.launch.state import describe_launch, write_state
+
+        self._base_url = base_url or self._base_url
+        write_state(describe_launch(self._launch, phase, self._base_url, self._started_at))
+
+    def remove(self) -> None:
+        from mlxctl.launch.state import remove_state
+
+        remove_state(self._launch.name)
+
+
+def _load_tokenizer(model: str) -> Any:
+    from mlxctl.checkpoint import resolve_model
+    from mlxctl.tokenizer import Tokenizer
+
+    return Tokenizer.load(resolve_model(model))
+
+
+async def _settle(task: asyncio.Task[Any]) -> None:
+    """Cancel `task` if it still runs; its failure was reported elsewhere."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+def _base_url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run() -> int:
+    """Read the order from stdin, run the cluster; the exit status."""
+    line = sys.stdin.buffer.raw.readline(1 << 20)  # type: ignore[attr-defined]  # unbuffered: the watcher reads on
+    order = DaemonOrder(**json.loads(line))
+    paths.make_cluster_dir(order.name)
+    _log_to(paths.log_file(order.name, "coordinator"))
+    return asyncio.run(Daemon(order).run())
+
+
+def _log_to(path: Path) -> None:
+    """All logging, and whatever a library prints to stderr, into `path`."""
+    logging.basicConfig(level=logging.INFO, handlers=[file_handler(path)])
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    stderr = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(stderr, 2)
+    os.close(stderr)

@@ -1,0 +1,120 @@
+"""The `/status` document: asks the workers once a second, answers from what they last said. Used by the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+import mlxctl
+from mlxctl.coordinator.engine import PipelineEngine
+from mlxctl.errors import StageLost
+from mlxctl.launch.bringup import Launch
+from mlxctl.rpc import shard_pb2
+
+SCHEMA = "mlxctl.status/1"
+POLL_S = 1.0
+
+
+@dataclass(slots=True)
+class StageReading:
+    """What a worker last said, and its busy share since the reading before."""
+
+    reply: shard_pb2.StatusReply
+    busy_share: float
+    lost: bool = False
+
+    def next(self, reply: shard_pb2.StatusReply) -> StageReading:
+        passed_s = reply.up_s - self.reply.up_s
+        share = (reply.busy_s - self.reply.busy_s) / passed_s if passed_s > 0 else 0.0
+        return StageReading(reply, min(max(share, 0.0), 1.0))
+
+
+class StatusBoard:
+    """Readings of all stages of one launched cluster, kept fresh by `run`."""
+
+    def __init__(self, launch: Launch, engine: PipelineEngine, base_url: str) -> None:
+        self._launch = launch
+        self._engine = engine
+        self._base_url = base_url
+        self._since_s = time.monotonic()
+        self._readings = [StageReading(shard_pb2.StatusReply(), 0.0) for _ in launch.connections]
+        self.draining = False
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(POLL_S)
+
+    async def refresh(self) -> None:
+        """Ask every worker once."""
+        await asyncio.gather(*(asyncio.to_thread(self._read, i) for i in range(len(self._readings))))
+
+    def _read(self, index: int) -> None:
+        try:
+            reply = self._launch.connections[index].status()
+        except StageLost:
+            self._readings[index].lost = True
+        else:
+            self._readings[index] = self._readings[index].next(reply)
+
+    @property
+    def state(self) -> str:
+        if self.draining:
+            return "draining"
+        return "degraded" if self._engine.problem is not None else "ready"
+
+    def document(self) -> dict[str, Any]:
+        """See SCHEMA; sizes in bytes, times in seconds."""
+        plan, counts, problem = self._launch.plan, asdict(self._engine.counts()), self._engine.problem
+        assert plan is not None
+        tokens_generated, tokens_per_s = counts.pop("tokens_generated"), counts.pop("tokens_per_s")
+        return {
+            "schema": SCHEMA,
+            "cluster": self._launch.name,
+            "state": self.state,
+            "model": plan.model,
+            "context": plan.context,
+            "concurrency": plan.concurrency,
+            "api": self._base_url,
+            "uptime_s": round(time.monotonic() - self._since_s, 3),
+            "epoch": self._launch.connections[0].deployment.epoch,
+            "coordinator": {
+                "pid": psutil.Process().pid,
+                "rss_bytes": psutil.Process().memory_info().rss,
+                "version": mlxctl.__version__,
+            },
+            "stages": [self._stage(i) for i in range(len(self._readings))],
+            "requests": counts,
+            "tokens_per_s": round(tokens_per_s, 3),
+            "tokens_generated": tokens_generated,
+            "problem": problem.line if problem is not None else None,
+        }
+
+    def _stage(self, index: int) -> dict[str, Any]:
+        reading, worker = self._readings[index], self._launch.workers[index]
+        stage, reply = self._launch.connections[index].stage, reading.reply
+        return {
+            "stage": stage.index,
+            "node": stage.node,
+            "host": next(node.host for node in self._launch.profile.nodes if node.name == stage.node),
+            "rank": stage.rank,
+            "pid": worker.id.pid,
+            "address": worker.address,
+            "state": "lost" if reading.lost or reply.failure else "ready",
+            "layers": [stage.start, stage.stop],
+            "weight_bytes": stage.weight_bytes,
+            "kv_bytes": stage.kv_bytes,
+            "cache_bytes": reply.cache_bytes,
+            "budget_bytes": stage.budget_bytes,
+            "active_bytes": reply.active_bytes,
+            "peak_bytes": reply.peak_bytes,
+            "rss_bytes": reply.rss_bytes,
+            "busy_share": round(reading.busy_share, 4),
+            "steps": reply.steps,
+            "lanes": reply.lanes,
+        }

@@ -1,0 +1,38 @@
+"""Runs phases in order and undoes them in reverse: on failure, on cancellation, and when the cluster goes down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Generic, Protocol, TypeVar
+
+from mlxctl.launch.events import PhaseEvent, Report
+
+Subject = TypeVar("Subject", contravariant=True)
+
+
+class Phase(Protocol, Generic[Subject]):
+    """One step of bringing `Subject` up. `undo` must also clean up after a `run` that failed half way."""
+
+    title: str
+
+    async def run(self, subject: Subject, report: Report) -> None: ...
+
+    async def undo(self, subject: Subject) -> None: ...
+
+
+async def run_phases(phases: Sequence[Phase[Subject]], subject: Subject, report: Report, stack: AsyncExitStack) -> None:
+    """Run `phases`; `stack` holds their undoings. On failure the caller unwinds the stack: all or nothing."""
+    for phase in phases:
+        report(PhaseEvent(phase.title, "running"))
+        stack.push_async_callback(phase.undo, subject)
+        try:
+            await phase.run(subject, report)
+        except asyncio.CancelledError:
+            report(PhaseEvent(phase.title, "failed", detail="interrupted"))
+            raise
+        except Exception as error:
+            report(PhaseEvent(phase.title, "failed", detail=str(error)))
+            raise
+        report(PhaseEvent(phase.title, "done"))

@@ -1,0 +1,141 @@
+"""Calls to the workers of one pipeline: load, connect, status, lease, stop. Used by launch phases and engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from mlxctl.errors import LaunchError, MlxctlError, StageLost
+from mlxctl.plan import Stage
+from mlxctl.rpc import shard_pb2
+from mlxctl.wire.identity import Identity
+from mlxctl.wire.service import ShardStub, channel, rpc_error, stage_name
+
+CALL_TIMEOUT_S = 10.0
+LEASE_S = 10.0
+LEASE_EVERY_S = 2.0
+LEASE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model on one set of stages: what every frame, certificate name and call carries."""
+
+    id: str
+    epoch: int
+    model_path: str
+    model_hash: str
+
+
+class StageConnection:
+    """The coordinator's channel to the worker of one stage at `address` (host:port)."""
+
+    def __init__(self, deployment: Deployment, stage: Stage, address: str, identity: Identity) -> None:
+        self.deployment = deployment
+        self.stage = stage
+        self.address = address
+        self.server_name = stage_name(deployment.id, stage.index)
+        self.channel = channel(address, self.server_name, identity)
+        self.stub = ShardStub(self.channel)
+
+    def load(self, stage_count: int, on_progress: Callable[[shard_pb2.LoadProgress], None]) -> None:
+        """Have the worker load its layers and warm up; blocks. Raises LaunchError naming node and stage."""
+        request = shard_pb2.LoadRequest(
+            deployment=self.deployment.id,
+            epoch=self.deployment.epoch,
+            model_path=self.deployment.model_path,
+            model_hash=self.deployment.model_hash,
+            start=self.stage.start,
+            stop=self.stage.stop,
+            stage=self.stage.index,
+            stage_count=stage_count,
+            memory_limit_bytes=self.stage.budget_bytes,
+        )
+        try:
+            for progress in self.stub.load(request, wait_for_ready=True):
+                on_progress(progress)
+        except grpc.RpcError as error:
+            raise self._launch_error("loading failed", error) from error
+
+    def connect(self, successor: StageConnection) -> None:
+        """Have the worker dial `successor`. Raises LaunchError."""
+        request = shard_pb2.ConnectRequest(
+            deployment=self.deployment.id,
+            epoch=self.deployment.epoch,
+            address=successor.address,
+            server_name=successor.server_name,
+        )
+        try:
+            self.stub.connect(request, timeout=CALL_TIMEOUT_S * 2)
+        except grpc.RpcError as error:
+            raise self._launch_error(f"cannot reach stage {successor.stage.index}", error) from error
+
+    def status(self) -> shard_pb2.StatusReply:
+        """Raises StageLost if the worker does not answer in time."""
+        try:
+            return self.stub.status(shard_pb2.StatusRequest(), timeout=LEASE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self.lost(rpc_error(error)) from error
+
+    def prolong(self) -> None:
+        """Renew the worker's lease. Raises StageLost if it does not answer in time."""
+        try:
+            self.stub.lease(shard_pb2.LeaseRequest(duration_s=LEASE_S), timeout=LEASE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self.lost(rpc_error(error)) from error
+
+    def stop(self) -> None:
+        """Ask the worker to end; one that cannot be asked is the launcher's to kill."""
+        try:
+            self.stub.stop(shard_pb2.StopRequest(), timeout=1.0)
+        except grpc.RpcError:
+            return
+
+    def lost(self, why: str) -> StageLost:
+        """The error that names this stage."""
+        return StageLost(
+            f"the worker does not answer: {why}",
+            hint=f"mlxctl logs --node {self.stage.node}",
+            node=self.stage.node,
+            stage=self.stage.index,
+        )
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def _launch_error(self, what: str, error: grpc.RpcError) -> MlxctlError:
+        why = error.details() if error.code() == grpc.StatusCode.INTERNAL else rpc_error(error)
+        return LaunchError(f"{what}: {why}", node=self.stage.node, stage=self.stage.index)
+
+
+class Leases:
+    """Renews every worker's lease until closed. The first worker that does not answer is told to `on_lost`."""
+
+    def __init__(self, connections: Sequence[StageConnection], on_lost: Callable[[StageLost], None]) -> None:
+        self.on_lost = on_lost
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._renew, args=(c,), name=f"lease-{c.stage.index}", daemon=True)
+            for c in connections
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(timeout=LEASE_TIMEOUT_S + 1)
+
+    def _renew(self, connection: StageConnection) -> None:
+        while True:
+            try:
+                connection.prolong()
+            except StageLost as error:
+                if not self._closed.is_set():
+                    self.on_lost(error)
+                return
+            if self._closed.wait(LEASE_EVERY_S):
+                return

@@ -1,0 +1,117 @@
+"""A worker's life: handshake on stdin and stdout, serve until told to stop, orphaned, or out of lease.
+
+The launcher reads two JSON lines from stdout, {"request": CSR} and {"port": …}, and writes one to stdin,
+{"certificate": …, "authority": …}, both PEM. From then on stdin stays open and silent: its end means that the launcher
+is gone. Logs go to stderr. Called by the hidden verb `mlxctl worker`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from mlxctl.errors import LaunchError, PortTaken
+from mlxctl.wire.identity import Identity, PrivateKey
+from mlxctl.wire.service import OPTIONS, add_to_server
+
+log = logging.getLogger(__name__)
+
+FIRST_LEASE_S = 60.0  # from the start to the coordinator's first Lease call
+SWITCH_INTERVAL_S = 5e-5  # the default of 5 ms costs a hop that much when another thread holds the interpreter
+
+
+class Life:
+    """Ends the process once: on request, when stdin ends, when the lease runs out."""
+
+    def __init__(self) -> None:
+        self._deadline_s = time.monotonic() + FIRST_LEASE_S
+        self._over = threading.Event()
+
+    def prolong(self, duration_s: float) -> None:
+        self._deadline_s = time.monotonic() + duration_s
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def watch_stdin(self) -> None:
+        """End at once when the launcher is gone: nobody is left to answer."""
+
+        def watch() -> None:
+            while os.read(0, 4096):
+                pass
+            log.warning("the launcher is gone: ending")
+            os._exit(1)
+
+        threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+    def wait(self) -> None:
+        """Return when told to stop; raises LaunchError when the lease has run out."""
+        while not self._over.wait(timeout=0.5):
+            if time.monotonic() > self._deadline_s:
+                raise LaunchError("no lease from the coordinator in time: ending")
+
+
+def run(name: str, host: str, port: int, port_tries: int) -> None:
+    """Serve as `name` on `host`, on the first free of `port_tries` ports from `port` (0: any). Raises PortTaken."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the launcher's to handle
+    life = Life()
+    signal.signal(signal.SIGTERM, lambda *_: life.stop())
+    identity = _handshake(name)
+    life.watch_stdin()
+
+    from mlxctl.worker.service import WorkerService  # imports mlx: after the handshake, so that it costs no round trip
+
+    server = grpc.server(ThreadPoolExecutor(16, thread_name_prefix="grpc"), options=OPTIONS)
+    add_to_server(WorkerService(identity, life.prolong, life.stop), server)
+    bound = _bind(server, identity, host, port, port_tries)
+    server.start()
+    _say({"port": bound})
+    code = 0
+    try:
+        life.wait()
+    except LaunchError as error:
+        log.error("%s", error)
+        code = error.exit_code
+    server.stop(grace=0.2).wait()
+    logging.shutdown()
+    os._exit(code)  # threads of gRPC and MLX may be in the middle of something; nothing of theirs is worth waiting for
+
+
+def _handshake(name: str) -> Identity:
+    key = PrivateKey(name)
+    _say({"request": key.request_pem.decode()})
+    line = sys.stdin.buffer.raw.readline(1 << 20)  # type: ignore[attr-defined]  # unbuffered: the watcher reads on
+    if not line:
+        raise LaunchError("the launcher is gone")
+    answer = json.loads(line)
+    return key.identity(answer["certificate"].encode(), answer["authority"].encode())
+
+
+def _bind(server: grpc.Server, identity: Identity, host: str, port: int, port_tries: int) -> int:
+    credentials = identity.server_credentials()
+    address = f"[{host}]" if ":" in host else host
+    for candidate in range(port, port + port_tries):
+        try:
+            return int(server.add_secure_port(f"{address}:{candidate}", credentials))
+        except RuntimeError:
+            log.info("port %d on %s is taken", candidate, host)
+    raise PortTaken(
+        f"port {port} on {host} is taken" if port_tries == 1 else f"no free port from {port} on {host}",
+        hint="set another grpc_port in the profile, or stop what listens there",
+    )
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()

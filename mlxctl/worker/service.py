@@ -1,0 +1,147 @@
+"""What a worker answers over gRPC. Its threads only carry bytes and answers; computing is the runner's."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import grpc
+import mlx.core as mx
+import psutil
+
+from mlxctl.errors import MlxctlError
+from mlxctl.rpc import shard_pb2
+from mlxctl.sharding import LoadProgress
+from mlxctl.wire.identity import Identity, peer_name
+from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
+from mlxctl.worker.edge import BusyClock, Edge, Outbox
+from mlxctl.worker.runner import MlxThread, Runner
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class WorkerService(ShardServicer):
+    """One worker: at most one shard, one edge in, one edge out."""
+
+    def __init__(self, identity: Identity, prolong: Callable[[float], None], stop: Callable[[], None]) -> None:
+        self._identity = identity
+        self._prolong = prolong
+        self._stop = stop
+        self._mlx = MlxThread()
+        self._runner: Runner | None = None
+        self._outbox: Outbox | None = None
+        self._edge: Edge | None = None
+        self._clock = BusyClock()
+        self._loaded_s = 0.0
+        self._failure = ""
+        self._serving = threading.Lock()
+
+    def load(self, request: shard_pb2.LoadRequest, context: grpc.ServicerContext) -> Iterator[shard_pb2.LoadProgress]:
+        self._only(context, COORDINATOR_NAME)
+        updates: queue.SimpleQueue[LoadProgress | None] = queue.SimpleQueue()
+        outbox = Outbox(request.epoch, self._clock)
+        future = self._mlx.submit(lambda: Runner.load(request, outbox, updates.put))
+        future.add_done_callback(lambda _: updates.put(None))
+        progress = shard_pb2.LoadProgress()
+        while (update := updates.get()) is not None:
+            progress = shard_pb2.LoadProgress(
+                layers_done=update.layers_done,
+                layers_total=update.layers_total,
+                bytes_done=update.bytes_done,
+                bytes_total=update.bytes_total,
+            )
+            yield progress
+        try:
+            self._runner, self._outbox = future.result(), outbox
+        except MlxctlError as error:
+            log.error("loading failed: %s", error)
+            abort(context, error)
+        self._loaded_s = time.monotonic()
+        progress.ready = True
+        yield progress
+
+    def connect(self, request: shard_pb2.ConnectRequest, context: grpc.ServicerContext) -> shard_pb2.ConnectReply:
+        self._only(context, COORDINATOR_NAME)
+        self._only_loaded(context, request.deployment, request.epoch)
+        assert self._outbox is not None
+        self._edge = Edge(request.address, request.server_name, self._identity, self._outbox, request.deployment)
+        try:
+            self._edge.wait_until_open(CONNECT_TIMEOUT_S)
+        except grpc.FutureTimeoutError:
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"no answer from {request.address} in {CONNECT_TIMEOUT_S:g} s")
+        except grpc.RpcError as error:
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"{request.address} refused the edge: {rpc_error(error)}")
+        return shard_pb2.ConnectReply()
+
+    def forward(self, parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        deployment = dict(context.invocation_metadata()).get("deployment", "")
+        runner = self._only_loaded(context, deployment, None)
+        before = stage_name(deployment, runner.stage - 1) if runner.stage else COORDINATOR_NAME
+        self._only(context, before)
+        if not self._serving.acquire(blocking=False):
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, "the edge into this stage is open already")
+        context.send_initial_metadata(())
+        try:
+            self._mlx.submit(lambda: runner.serve(parts)).result()
+        except grpc.RpcError:
+            log.info("the edge into this stage was closed")
+        except MlxctlError as error:
+            self._failure = str(error)
+            log.error("the edge into this stage carried a bad frame: %s", error)
+            abort(context, error)
+        finally:
+            self._serving.release()
+        yield from ()
+
+    def results(self, request: shard_pb2.ResultsRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
+        self._only(context, COORDINATOR_NAME)
+        runner = self._only_loaded(context, request.deployment, request.epoch)
+        if not runner.shard.is_last:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "only the last stage has results")
+        assert self._outbox is not None
+        context.add_callback(self._outbox.close)
+        context.send_initial_metadata(())
+        yield from self._outbox.parts()
+
+    def status(self, request: shard_pb2.StatusRequest, context: grpc.ServicerContext) -> shard_pb2.StatusReply:
+        runner = self._runner
+        reply = shard_pb2.StatusReply(
+            active_bytes=mx.get_active_memory(),
+            peak_bytes=mx.get_peak_memory(),
+            rss_bytes=psutil.Process().memory_info().rss,
+            steps=self._clock.steps,
+            busy_s=self._clock.busy_s,
+            failure=self._failure,
+        )
+        if runner is not None:
+            reply.deployment, reply.epoch = runner.deployment, runner.epoch
+            reply.start, reply.stop, reply.ready = runner.shard.start, runner.shard.stop, True
+            reply.cache_bytes, reply.lanes = runner.cache_bytes, len(runner.lanes)
+            reply.up_s = time.monotonic() - self._loaded_s
+        return reply
+
+    def lease(self, request: shard_pb2.LeaseRequest, context: grpc.ServicerContext) -> shard_pb2.LeaseReply:
+        self._only(context, COORDINATOR_NAME)
+        self._prolong(request.duration_s)
+        return shard_pb2.LeaseReply()
+
+    def stop(self, request: shard_pb2.StopRequest, context: grpc.ServicerContext) -> shard_pb2.StopReply:
+        self._only(context, COORDINATOR_NAME)
+        self._stop()
+        return shard_pb2.StopReply()
+
+    def _only(self, context: grpc.ServicerContext, name: str) -> None:
+        if peer_name(context) != name:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, f"this call is for {name} alone")
+
+    def _only_loaded(self, context: grpc.ServicerContext, deployment: str, epoch: int | None) -> Runner:
+        runner = self._runner
+        if runner is None or runner.deployment != deployment or epoch not in (None, runner.epoch):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{deployment} is not loaded here")
+        assert runner is not None
+        return runner
