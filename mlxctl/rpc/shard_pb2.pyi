@@ -155,18 +155,8 @@ class Sampling(_message.Message):
     seed: int
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
-class Tensor(_message.Message):
-    __slots__ = ("dtype", "shape", "bytes")
-    DTYPE_FIELD_NUMBER: _ClassVar[int]
-    SHAPE_FIELD_NUMBER: _ClassVar[int]
-    BYTES_FIELD_NUMBER: _ClassVar[int]
-    dtype: str
-    shape: _containers.RepeatedScalarFieldContainer[int]
-    bytes: int
-    def __init__(self, dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., bytes: _Optional[int] = ...) -> None: ...
-
 class FrameHeader(_message.Message):
-    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "sampling", "positions", "boundary", "tensors", "failure", "failed_stage")
+    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "sampling", "positions", "boundary", "tensor_bytes", "failure", "failed_stage")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -178,7 +168,7 @@ class FrameHeader(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
-    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_BYTES_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     FAILED_STAGE_FIELD_NUMBER: _ClassVar[int]
     deployment: str
@@ -192,10 +182,10 @@ class FrameHeader(_message.Message):
     sampling: _containers.RepeatedCompositeFieldContainer[Sampling]
     positions: _containers.RepeatedScalarFieldContainer[int]
     boundary: str
-    tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
+    tensor_bytes: _containers.RepeatedScalarFieldContainer[int]
     failure: str
     failed_stage: int
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ...) -> None: ...
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ...) -> None: ...
 
 class ResultHeader(_message.Message):
     __slots__ = ("deployment", "epoch", "lane", "step", "token_ids", "failure", "failed_stage")

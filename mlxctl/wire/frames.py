@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -20,30 +19,16 @@ Header = TypeVar("Header", shard_pb2.FrameHeader, shard_pb2.ResultHeader)
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """One array in flat little-endian bytes: `dtype` as MLX names it, `data` of exactly its size."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    data: Buffer
-
-
-@dataclass(frozen=True, slots=True)
 class Frame(Generic[Header]):
-    """A header and, for a step on its way through the stages, the tensors that it describes."""
+    """A header and, for a step on its way through the stages, the flat bytes of its activation's arrays."""
 
     header: Header
-    tensors: tuple[Tensor, ...] = ()
+    tensors: tuple[Buffer, ...] = ()
 
     def buffers(self) -> list[Buffer]:
         """The frame as flat buffers, in order, without copying a tensor."""
         header = self.header.SerializeToString()
-        return [_LENGTH.pack(len(header)), header, *(tensor.data for tensor in self.tensors)]
-
-
-def describe(tensors: Sequence[Tensor]) -> list[shard_pb2.Tensor]:
-    """The header entries for `tensors`."""
-    return [shard_pb2.Tensor(dtype=t.dtype, shape=t.shape, bytes=len(t.data)) for t in tensors]
+        return [_LENGTH.pack(len(header)), header, *self.tensors]
 
 
 def parse_step(data: memoryview) -> Frame[shard_pb2.FrameHeader]:
@@ -53,12 +38,12 @@ def parse_step(data: memoryview) -> Frame[shard_pb2.FrameHeader]:
         raise CorruptFrame(f"{len(header.token_ids)} token ids for {header.rows} x {header.columns}")
     if len(header.sampling) not in (0, header.rows) or len(header.positions) != len(header.sampling):
         raise CorruptFrame(f"{len(header.sampling)} sampling entries for {header.rows} rows")
-    if sum(t.bytes for t in header.tensors) != len(rest):
-        raise CorruptFrame(f"{len(rest)} bytes of tensors, the header announces another size")
+    if sum(header.tensor_bytes) != len(rest):
+        raise CorruptFrame(f"{len(rest)} bytes of tensors, the header announces {sum(header.tensor_bytes)}")
     tensors = []
-    for entry in header.tensors:
-        tensors.append(Tensor(entry.dtype, tuple(entry.shape), rest[: entry.bytes]))
-        rest = rest[entry.bytes :]
+    for size_bytes in header.tensor_bytes:
+        tensors.append(rest[:size_bytes])
+        rest = rest[size_bytes:]
     return Frame(header, tuple(tensors))
 
 

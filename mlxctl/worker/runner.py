@@ -27,14 +27,12 @@ from mlxctl.sharding import (
     Shard,
     ShardCache,
     Tensor,
-    array_bytes,
     decode_boundary,
     encode_boundary,
     load_model,
     sample,
 )
-from mlxctl.wire.frames import Frame, describe, parse_step
-from mlxctl.wire.frames import Tensor as WireTensor
+from mlxctl.wire.frames import Frame, parse_step
 from mlxctl.wire.parts import Assembler
 from mlxctl.worker.edge import Outbox, Scheduled
 
@@ -141,7 +139,7 @@ class Runner:
     def _passed_on(self, header: shard_pb2.FrameHeader) -> Callable[[], Any] | None:
         """A frame without computation: on to the next stage, or a result if it reports a failure."""
         if not self.shard.is_last:
-            del header.tensors[:]
+            del header.tensor_bytes[:]
             return lambda: Frame(header)
         if not header.failure:
             return None
@@ -165,15 +163,12 @@ class Runner:
 
     def _finish_step(self, header: shard_pb2.FrameHeader, boundary: Any, cache: ShardCache) -> Callable[[], StepFrame]:
         spec, arrays = encode_boundary(boundary)
-        described = [(str(array.dtype).removeprefix("mlx.core."), tuple(array.shape)) for array in arrays]
-        flat = [array_bytes(array) for array in arrays]
-        mx.async_eval(flat, cache.arrays())
+        mx.async_eval(arrays, cache.arrays())
 
         def finish() -> StepFrame:
-            tensors = tuple(WireTensor(*about, memoryview(array)) for about, array in zip(described, flat, strict=True))
+            tensors = tuple(memoryview(array) for array in arrays)
             header.boundary = spec
-            del header.tensors[:]
-            header.tensors.extend(describe(tensors))
+            header.tensor_bytes[:] = [len(tensor) for tensor in tensors]
             return Frame(header, tensors)
 
         return finish
@@ -202,7 +197,7 @@ class Runner:
 
 
 def _boundary(frame: StepFrame) -> Any:
-    tensors = [Tensor(t.dtype, t.shape, t.data) for t in frame.tensors]
+    tensors = [Tensor("uint8", (len(data),), memoryview(data)) for data in frame.tensors]
     return decode_boundary(frame.header.boundary, tensors)
 
 
