@@ -99,7 +99,7 @@ def decode_boundary(spec: str, tensors: Sequence[Tensor]) -> Boundary:
     decoder = _Decoder(tensors)
     try:
         decoded = decoder.decode(json.loads(spec))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptFrame(f"a boundary's structure is malformed: {error!r}") from None
     if len(decoder.used) != len(tensors):
         raise CorruptFrame(f"{len(tensors)} tensors came, {len(decoder.used)} have a place in the structure")

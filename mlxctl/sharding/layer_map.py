@@ -99,7 +99,7 @@ def layer_map(layer_count: int, traced: Trace) -> LayerMap:
         return LayerMap(layer_count, kinds, ((),) * layer_count, (), dict.fromkeys(cuts, _OUT_OF_ORDER), {})
     calls = traced.steps[0].calls
     slots = tuple(call.slots for call in calls)
-    illegal = dict([*_shared_slots(slots), *(item for step in traced.steps for item in _long_reads(step))])
+    illegal = dict([*(item for step in traced.steps for item in _long_reads(step)), *_shared_slots(slots)])
     crossings = {cut: _crossing(traced.steps, cut) for cut in cuts if cut not in illegal}
     return LayerMap(layer_count, kinds, slots, traced.outer_slots, dict(sorted(illegal.items())), crossings)
 

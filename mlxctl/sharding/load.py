@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from mlxctl.errors import CheckpointError
 from mlxctl.sharding.layer_map import LayerMap
-from mlxctl.sharding.model import LoadedModel, build_model, build_skeleton, read_headers
+from mlxctl.sharding.model import LoadedModel, build_model, build_skeleton, read_config, read_headers
 from mlxctl.sharding.safetensors import TensorHeader
 from mlxctl.sharding.shard import Shard
 from mlxctl.sharding.support import needs_metal, unsupported
@@ -44,6 +44,7 @@ def load_model(
     `absent` describes tensors of foreign layers in files that this node does not have. `on_progress` is called before
     the first layer and after each. Raises CheckpointError, IllegalCut; call `warm_up` before serving.
     """
+    read_config(path)  # its faults before those of the weights
     skeleton = build_skeleton(path, {**absent, **read_headers(path, absent)})
     layers = map_layers(skeleton)
     layers.check_stage(start, stop)
