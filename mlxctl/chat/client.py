@@ -14,7 +14,8 @@ from mlxctl.chat.events import Chunk, error_from_response, parse_event
 from mlxctl.errors import NotRunning, RequestError, TimedOut, UsageError, WireError
 
 STATUS_SCHEMA = "mlxctl.status/1"
-_TIMEOUT = httpx2.Timeout(10.0, read=600.0)  # a long prompt on a small machine is silent for minutes
+_ANSWER_TIMEOUT = httpx2.Timeout(10.0, read=600.0)  # a long prompt on a small machine is silent for minutes
+_ASK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class ChatClient:
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # No proxy from the environment: the API is on this machine or next to it.
-        self._http = httpx2.Client(headers=headers, timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx2.Client(headers=headers, timeout=_ANSWER_TIMEOUT, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +54,7 @@ class ChatClient:
     def served(self) -> Served:
         """Asks what is served. Raises NotRunning, AuthenticationError, WireError, UsageError (no such URL)."""
         with self._failures("asking for its models"):
-            response = self._http.get(f"{self.base_url}/models")
+            response = self._http.get(f"{self.base_url}/models", timeout=_ASK_TIMEOUT_S)
         if response.status_code not in (200, 404):
             raise error_from_response(response.status_code, response.text, None)
         try:
@@ -68,7 +69,7 @@ class ChatClient:
         """The document at /status, next to …/v1. Raises NotRunning, AuthenticationError, WireError."""
         root = self.base_url.removesuffix("/v1")
         with self._failures("asking for its status"):
-            response = self._http.get(f"{root}/status")
+            response = self._http.get(f"{root}/status", timeout=_ASK_TIMEOUT_S)
         if response.status_code != 200:
             raise error_from_response(response.status_code, response.text, None)
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from mlxctl.chat.conversation import Conversation, Message, Role
 from mlxctl.chat.settings import Settings, show
@@ -78,15 +79,13 @@ def load(path: Path) -> Conversation:
 
 
 def _parse(content: bytes) -> _File:
-    fields = json.loads(content)
+    fields = from_json(content)  # unlike json.loads it bounds its depth
     if not isinstance(fields, dict):
         raise ValueError("it holds no JSON object")
     return _File.model_validate({"schema_": fields.pop("schema", None), **fields})
 
 
 def _reason(error: ValueError | UsageError) -> str:
-    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
-        return f"it holds no JSON ({error})"
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False)[0]

@@ -134,11 +134,19 @@ class _Block:
         self._is_open = is_open
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(self._markdown, options, pad=False)
-        inked = [i for i, line in enumerate(lines) if any(segment.text.strip() for segment in line)]
+        lines = [_without_end_blanks(line) for line in console.render_lines(self._markdown, options, pad=False)]
+        inked = [i for i, line in enumerate(lines) if line]
         lines = lines[inked[0] : inked[-1] + 1] if inked else []
         if self._is_open:
             lines = lines[-max(options.size.height - 2, 1) :]
         for line in lines:
             yield from line
             yield Segment.line()
+
+
+def _without_end_blanks(line: list[Segment]) -> list[Segment]:
+    """`line` without the blanks that rich pads it with, which would come along when text is copied."""
+    kept = list(line)
+    while kept and not kept[-1].text.rstrip():
+        kept.pop()
+    return [*kept[:-1], Segment(kept[-1].text.rstrip(), kept[-1].style)] if kept else []

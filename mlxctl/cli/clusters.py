@@ -1,0 +1,64 @@
+"""Which clusters there are on this machine and which one a verb means. Used by chat, status and logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlxctl import paths
+from mlxctl.chat.client import ChatClient
+from mlxctl.errors import NotRunning
+from mlxctl.launch.state import ClusterState, list_clusters, living, read_state
+from mlxctl.profile import Profile
+
+Life = Literal["starting", "up", "gone"]
+PRIVATE_PREFIX = "private-"  # belongs to the process that brought it up
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A cluster that has a state file. `gone`: its coordinator died without taking it down."""
+
+    state: ClusterState
+    life: Life
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    def status(self) -> dict[str, Any]:
+        """Its status document. Raises NotRunning, AuthenticationError, TimedOut."""
+        try:
+            profile = Profile.from_json(paths.profile_file(self.name).read_text(encoding="utf-8"))
+        except FileNotFoundError:  # it was taken down this very moment
+            raise not_running(self.name, None) from None
+        with ChatClient(f"{self.state.api_url}/v1", profile.api.read_key()) as client:
+            return client.status()
+
+
+def known(name: str) -> Known | None:
+    """The cluster `name`, None if it left no state."""
+    state = read_state(name)
+    if state is None:
+        return None
+    if state.coordinator not in living(state):
+        return Known(state, "gone")
+    return Known(state, "starting" if state.phase == "starting" else "up")
+
+
+def all_known() -> list[Known]:
+    """Every cluster with a state file, by name."""
+    found = [known(name) for name in list_clusters()]
+    return [cluster for cluster in found if cluster is not None]
+
+
+def running_names() -> list[str]:
+    """Clusters that serve or are about to, without the private ones of other commands."""
+    return [each.name for each in all_known() if each.life != "gone" and not each.name.startswith(PRIVATE_PREFIX)]
+
+
+def not_running(name: str | None, cluster: Known | None) -> NotRunning:
+    """Why there is nothing to ask: never there, or its coordinator died."""
+    if cluster is not None:
+        return NotRunning(f"the coordinator of {cluster.name} is gone", hint=f"mlxctl down {cluster.name}")
+    return NotRunning(f"no cluster named {name} is running" if name else "no cluster is running", hint="mlxctl up")
