@@ -1,0 +1,60 @@
+"""What is served and how it is: GET /v1/models, /health, /status. Routed by api.app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mlxctl.errors import ModelNotFound
+
+Status = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model behind the API: its id, when it came up (seconds since 1970), its context in tokens."""
+
+    id: str
+    created: int
+    context: int
+
+    def check(self, model_id: str) -> None:
+        """Raises ModelNotFound unless `model_id` is this model."""
+        if model_id != self.id:
+            raise ModelNotFound(f"the model {model_id!r} is not served here, {self.id!r} is", param="model")
+
+    def as_json(self) -> dict[str, Any]:
+        """OpenAI's model object."""
+        return {"id": self.id, "object": "model", "created": self.created, "owned_by": "mlxctl"}
+
+
+def model_routes(served: ServedModel, status: Status) -> list[Route]:
+    """Routes of everything that is only looked at."""
+
+    async def models(_: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [served.as_json()]})
+
+    async def model(request: Request) -> JSONResponse:
+        served.check(request.path_params["model_id"])
+        return JSONResponse(served.as_json())
+
+    async def health(_: Request) -> JSONResponse:
+        state = status()["state"]
+        if state == "ready":
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": state}, 503)
+
+    async def full_status(_: Request) -> JSONResponse:
+        return JSONResponse(status())
+
+    return [
+        Route("/v1/models", models),
+        Route("/v1/models/{model_id:path}", model),  # ids of hub models contain slashes
+        Route("/health", health),
+        Route("/status", full_status),
+    ]

@@ -1,0 +1,216 @@
+"""What a client may send, as OpenAI defines it. A field that is not honoured is refused. Used by api.chat.
+
+Accepted without effect, because honouring them means nothing here: `user`, `metadata`, `safety_identifier` and
+`prompt_cache_key` (labels), and every field whose value asks for what happens anyway (`n: 1`, `logprobs: false` …).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
+
+MAX_STOPS: Final = 4
+MAX_STOP_CHARS: Final = 256
+MAX_TOKENS: Final = 2**31 - 1
+
+
+class Strict(BaseModel):
+    """No unknown fields, no conversions ("1" is no number), no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TextPart(Strict):
+    """The only kind of content part: no images, no audio."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _as_parts(value: object) -> object:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+_CONTENT_SCHEMA: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": TextPart.model_json_schema()}]}
+Content = Annotated[list[TextPart], BeforeValidator(_as_parts), WithJsonSchema(_CONTENT_SCHEMA)]
+
+
+class SystemMessage(Strict):
+    """Instructions; `developer` is OpenAI's newer name for `system`."""
+
+    role: Literal["system", "developer"]
+    content: Content
+
+
+class UserMessage(Strict):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: Content
+
+
+class FunctionCall(Strict):
+    """`arguments` is a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallPart(Strict):
+    """A call that the model made."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class AssistantMessage(Strict):
+    """What the model said: with text, tool calls or both. The empty fields are those of OpenAI's own messages."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallPart] | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("an assistant message needs content or tool_calls")
+        return self
+
+
+class ToolMessage(Strict):
+    """What a tool answered to the call `tool_call_id`."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Function(Strict):
+    """A function that the model may call. `strict` (arguments forced into the schema) is not honoured yet."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+    strict: Literal[False] | None = None
+
+
+class Tool(Strict):
+    """A tool as OpenAI defines it; only functions."""
+
+    type: Literal["function"]
+    function: Function
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_what_was_given(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        tool = handler(value)
+        tool._given = value
+        return tool
+
+    def for_template(self) -> dict[str, Any]:
+        """The tool with its fields in the client's order, as the model's chat template prints it."""
+        function = {key: value for key, value in self._given["function"].items() if key != "strict"}
+        return {**self._given, "function": function}
+
+
+class StreamOptions(Strict):
+    """`include_usage`: a last chunk with the token counts."""
+
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class TextFormat(Strict):
+    """Plain text, the only response format yet."""
+
+    type: Literal["text"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _zero(value: float) -> float:
+    if value != 0:
+        raise ValueError("only 0 is supported")
+    return value
+
+
+_STOP: Final = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
+_STOP_SCHEMA: Final = {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}]}
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+Stops = Annotated[
+    list[StopString], Field(max_length=MAX_STOPS), BeforeValidator(_as_list), WithJsonSchema(_STOP_SCHEMA)
+]
+Zero = Annotated[float, AfterValidator(_zero), WithJsonSchema({"type": "number", "const": 0})]
+TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+
+
+class ChatRequest(Strict):
+    """The body of POST /v1/chat/completions. `null` means absent, as in OpenAI's API."""
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    stop: Stops | None = None
+    tools: Annotated[list[Tool], Field(min_length=1)] | None = None
+    tool_choice: Literal["auto", "none"] | None = None
+    chat_template_kwargs: dict[str, JsonValue] | None = None
+
+    n: Literal[1] | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    response_format: TextFormat | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    parallel_tool_calls: Literal[True] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    store: Literal[False] | None = None
+
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("max_tokens and max_completion_tokens mean the same: give one")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream: true")
+        if self.tool_choice is not None and self.tools is None:
+            raise ValueError("tool_choice needs tools")
+        return self
