@@ -58,7 +58,7 @@ class Finish:
 
 Step = str | Thinking | Pause | Cut | ErrorEvent | Refusal | Finish
 
-STATUS = {
+STATUS: dict[str, Any] = {
     "schema": "mlxctl.status/1",
     "cluster": "scripted",
     "state": "ready",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from mlxctl.errors import UsageError
 
@@ -19,13 +19,13 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 MAX_LINE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """`stamp` is UTC as in the file; a line without one (a traceback's) has that of the line before it."""
 
     stamp: str
     node: str
-    text: str = field(compare=False)
+    text: str
 
 
 def parse_since(text: str, now: datetime) -> str:
@@ -49,12 +49,34 @@ def nodes_in(folder: Path) -> list[str]:
     return sorted(path.name.removesuffix(".log") for path in folder.glob("*.log"))
 
 
-def merged(tails: Sequence[Tail]) -> Iterator[LogLine]:
-    """Everything new in all files, in the order of time; lines of one file keep theirs."""
-    return heapq.merge(*(tail.lines() for tail in tails), key=lambda line: line.stamp)
+class LogStream:
+    """The logs of those nodes in `folder` that are `wanted`. A context manager: leaving it closes the files."""
+
+    def __init__(self, folder: Path, wanted: Callable[[str], bool] = lambda node: True) -> None:
+        self._folder = folder
+        self._wanted = wanted
+        self._tails: dict[str, _Tail] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for tail in self._tails.values():
+            tail.close()
+
+    @property
+    def nodes(self) -> list[str]:
+        """Whose logs were found up to now."""
+        return list(self._tails)
+
+    def new_lines(self) -> Iterator[LogLine]:
+        """What was written since the last call in the order of time, lines of one file in theirs; at first all."""
+        for node in filter(self._wanted, nodes_in(self._folder)):
+            self._tails.setdefault(node, _Tail(self._folder, node))
+        return heapq.merge(*(tail.lines() for tail in self._tails.values()), key=lambda line: line.stamp)
 
 
-class Tail:
+class _Tail:
     """Reads one node's log on from where it stopped, across rotation (`x.log` becomes `x.log.1`) and truncation."""
 
     def __init__(self, folder: Path, node: str) -> None:

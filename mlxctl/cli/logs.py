@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlxctl.chat.visible import visible
-from mlxctl.cli.log_lines import LogLine, Tail, merged, nodes_in, parse_since
+from mlxctl.cli.log_lines import LogLine, LogStream, nodes_in, parse_since
 from mlxctl.cli.output import is_fancy
 from mlxctl.errors import NotRunning, UsageError
 
@@ -36,7 +34,11 @@ def logs(
         raise NotRunning(f"{folder.parent.name} has no logs", hint="mlxctl up")
     if node is not None and node not in known:
         raise UsageError(f"{folder.parent.name} has no log of a node {node!r}", hint=f"nodes: {', '.join(known)}")
-    _print_all(folder, lambda each: node in (None, each), start, follow=follow)
+    with LogStream(folder, lambda each: node in (None, each)) as stream:
+        _print_new(stream, start)
+        while follow:
+            time.sleep(POLL_S)
+            _print_new(stream, start)
 
 
 def _only_cluster() -> str:
@@ -52,24 +54,14 @@ def _only_cluster() -> str:
     return names[0]
 
 
-def _print_all(folder: Path, wanted: Callable[[str], bool], start: str, *, follow: bool) -> None:
-    tails: dict[str, Tail] = {}
-    try:
-        while True:
-            for node in filter(wanted, nodes_in(folder)):
-                tails.setdefault(node, Tail(folder, node))
-            width = max(map(len, tails), default=0)
-            colours = {node: _COLOURS[i % len(_COLOURS)] for i, node in enumerate(tails)}
-            for line in merged(list(tails.values())):
-                if line.stamp >= start:
-                    _print(line, width, colours[line.node])
-            sys.stdout.flush()
-            if not follow:
-                return
-            time.sleep(POLL_S)
-    finally:
-        for tail in tails.values():
-            tail.close()
+def _print_new(stream: LogStream, start: str) -> None:
+    lines = stream.new_lines()
+    width = max(map(len, stream.nodes))
+    colours = {node: _COLOURS[i % len(_COLOURS)] for i, node in enumerate(stream.nodes)}
+    for line in lines:
+        if line.stamp >= start:
+            _print(line, width, colours[line.node])
+    sys.stdout.flush()
 
 
 def _print(line: LogLine, width: int, colour: int) -> None:

@@ -109,7 +109,7 @@ def render(document: Mapping[str, Any]) -> RenderableType:
     if document["schema"] == LIST_SCHEMA:
         return _clusters_table(document["clusters"])
     lines = [_headline(document), *_figures(document)]
-    return Group(*lines, *([stages_table(document)] if document["stages"] else []))
+    return Group(*lines, *(["", stages_table(document)] if document["stages"] else []))
 
 
 def _headline(document: Mapping[str, Any]) -> RenderableType:
@@ -139,7 +139,7 @@ def _figures(document: Mapping[str, Any]) -> Sequence[str]:
 
 def stages_table(document: Mapping[str, Any]) -> Table:
     """One row per stage of a status document; memory is what MLX holds now, of the stage's budget."""
-    table = _table("stage", "node", "layers", "weights", "KV", "memory of budget", "busy", "state")
+    table = _table("stage", "node", "layers", "weights", "KV", "memory/budget", "busy", "state")
     for stage in document["stages"]:
         first, end = stage["layers"]
         table.add_row(
@@ -148,7 +148,7 @@ def stages_table(document: Mapping[str, Any]) -> Table:
             f"{first}-{end - 1}",
             format_bytes(stage["weight_bytes"]),
             format_bytes(stage["kv_bytes"]),
-            f"{format_bytes(stage['active_bytes'])} of {format_bytes(stage['budget_bytes'])}",
+            f"{format_bytes(stage['active_bytes'])}/{format_bytes(stage['budget_bytes'])}",
             f"{stage['busy_share']:.0%}",
             f"[{_style(stage['state'])}]{stage['state']}[/]",
         )
@@ -173,9 +173,9 @@ def _table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     return table
 
 

@@ -1,0 +1,181 @@
+"""`mlxctl chat` for scripts: one message, one answer, an exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.scripted_api import Cut, Finish, Refusal, ScriptedApi, Thinking
+from tests.unit.cli.conftest import MakeCluster, Mlxctl
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def no_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"")
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_the_answer_is_all_that_is_on_stdout(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [[Thinking("hm"), "\n\nHello", " there."]]
+    outcome = mlxctl("chat", "hi", "--url", api.base_url)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "Hello there.\n", "")
+
+
+def test_the_message_can_come_from_stdin(mlxctl: Mlxctl, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.scripts = [["ok"]]
+    pipe(monkeypatch, "from a pipe: ü\n".encode())
+    mlxctl("chat", "--url", api.base_url)
+    assert api.requests[0]["messages"] == [{"role": "user", "content": "from a pipe: ü"}]
+
+
+def test_stdin_is_added_below_the_argument(mlxctl: Mlxctl, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.scripts = [["ok"]]
+    pipe(monkeypatch, b"the text\n")
+    mlxctl("chat", "Summarise:", "--url", api.base_url)
+    assert api.requests[0]["messages"][0]["content"] == "Summarise:\n\nthe text"
+
+
+def test_flags_reach_the_request(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [["ok"]]
+    flags = ["--system", "be brief", "--temperature", "0.5", "--max-tokens", "9", "--seed", "7", "--think"]
+    mlxctl("chat", "hi", "--url", api.base_url, *flags)
+    request = api.requests[0]
+    assert request["messages"][0] == {"role": "system", "content": "be brief"}
+    assert {key: request[key] for key in ("temperature", "max_tokens", "seed")} == {
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "seed": 7,
+    }
+    assert request["chat_template_kwargs"] == {"enable_thinking": True}
+
+
+def test_json_is_one_object_with_the_figures(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [[Thinking("hm"), "Hello", " there."]]
+    document = json.loads(mlxctl("chat", "hi", "--url", api.base_url, "--json").out)
+    assert document.pop("ttft_s") > 0
+    assert document.pop("tokens_per_s") > 0
+    assert document == {
+        "schema": "mlxctl.chat/1",
+        "text": "Hello there.",
+        "reasoning": "hm",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 11, "completion_tokens": 3},
+        "model": "canary",
+    }
+
+
+def test_an_answer_cut_at_the_limit_is_noted_on_stderr(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [["Hello", Finish("length")]]
+    outcome = mlxctl("chat", "hi", "--url", api.base_url)
+    assert outcome.out == "Hello\n"
+    assert "token limit" in outcome.err
+
+
+def test_the_path_of_the_api_may_be_left_out(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [["ok"]]
+    assert mlxctl("chat", "hi", "--url", api.base_url.removesuffix("/v1")).out == "ok\n"
+
+
+def test_the_key_comes_from_a_file(mlxctl: Mlxctl, api: ScriptedApi, tmp_path: Path) -> None:
+    api.scripts, api.api_key = [["ok"]], "secret"
+    (tmp_path / "key").write_text("secret\n", encoding="utf-8")
+    assert mlxctl("chat", "hi", "--url", api.base_url, "--api-key-file", str(tmp_path / "key")).code == 0
+    assert mlxctl("chat", "hi", "--url", api.base_url).code == 4
+
+
+def test_a_running_cluster_is_used(mlxctl: Mlxctl, api: ScriptedApi, make_cluster: MakeCluster) -> None:
+    make_cluster()
+    api.scripts = [["ok"]]
+    assert mlxctl("chat", "hi").out == "ok\n"
+
+
+def test_a_cluster_can_be_chosen_by_name(mlxctl: Mlxctl, api: ScriptedApi, make_cluster: MakeCluster) -> None:
+    make_cluster("one")
+    make_cluster("two")
+    api.scripts = [["ok"]]
+    assert mlxctl("chat", "hi", "--cluster", "two").out == "ok\n"
+
+
+def test_several_running_clusters_need_a_choice(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster("one")
+    make_cluster("two")
+    outcome = mlxctl("chat", "hi")
+    assert outcome.code == 2
+    assert "one, two" in outcome.err
+
+
+def test_the_private_cluster_of_another_command_is_not_used(
+    mlxctl: Mlxctl, api: ScriptedApi, make_cluster: MakeCluster
+) -> None:
+    make_cluster("private-0123abcd")
+    make_cluster("mine")
+    api.scripts = [["ok"]]
+    assert mlxctl("chat", "hi").out == "ok\n"
+
+
+@pytest.mark.parametrize(
+    ("life", "words"),
+    [
+        ({"alive": False}, "the coordinator of local is gone"),
+        ({"phase": "starting"}, "still coming up"),
+    ],
+)
+def test_a_cluster_that_cannot_answer_exits_with_3(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, life: dict[str, object], words: str
+) -> None:
+    make_cluster(**life)
+    outcome = mlxctl("chat", "hi", "--cluster", "local")
+    assert outcome.code == 3
+    assert words in outcome.err
+
+
+def test_an_unknown_cluster_exits_with_3(mlxctl: Mlxctl) -> None:
+    assert mlxctl("chat", "hi", "--cluster", "nobody").code == 3
+
+
+def test_nobody_at_the_url_exits_with_3(mlxctl: Mlxctl) -> None:
+    assert mlxctl("chat", "hi", "--url", "http://127.0.0.1:9").code == 3
+
+
+def test_a_lost_connection_keeps_what_came_and_exits_with_3(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [["half an ", Cut()]]
+    outcome = mlxctl("chat", "hi", "--url", api.base_url)
+    assert (outcome.code, outcome.out) == (3, "half an \n")
+    assert "lost in the middle of the answer" in outcome.err
+
+
+def test_a_refusal_of_the_api_exits_with_1(mlxctl: Mlxctl, api: ScriptedApi) -> None:
+    api.scripts = [[Refusal(400, "too long", "context_length_exceeded")]]
+    outcome = mlxctl("chat", "hi", "--url", api.base_url)
+    assert outcome.code == 1
+    assert "error: too long" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("",),
+        ("  ",),
+        ("hi", "--url", "http://a", "--cluster", "b"),
+        ("hi", "--api-key-file", "x"),
+        ("hi", "--temperature", "3"),
+        ("hi", "--max-tokens", "0"),
+    ],
+)
+def test_flags_that_make_no_sense_exit_with_2(mlxctl: Mlxctl, arguments: tuple[str, ...]) -> None:
+    assert mlxctl("chat", *arguments).code == 2
+
+
+def test_stdin_that_is_no_text_exits_with_2(mlxctl: Mlxctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"\xff\xfe")
+    outcome = mlxctl("chat")
+    assert outcome.code == 2
+    assert "not UTF-8" in outcome.err

@@ -1,0 +1,65 @@
+"""`mlxctl logs`, also of clusters that are gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxctl import paths
+from tests.unit.cli.conftest import MakeCluster, Mlxctl
+
+pytestmark = pytest.mark.unit
+
+
+def write_logs(cluster: str) -> None:
+    paths.make_cluster_dir(cluster)
+    paths.log_file(cluster, "coordinator").write_text("2026-11-21T06:31:02.000Z ready\n", encoding="utf-8")
+    paths.log_file(cluster, "worker-1").write_text("2026-11-21T06:31:01.000Z loading\n", encoding="utf-8")
+
+
+@pytest.mark.usefixtures("own_home")
+def test_the_logs_of_a_cluster_that_is_gone_can_be_read(mlxctl: Mlxctl) -> None:
+    write_logs("local")
+    assert mlxctl("logs").out == (
+        "2026-11-21T06:31:01.000Z worker-1    loading\n2026-11-21T06:31:02.000Z coordinator ready\n"
+    )
+
+
+def test_the_running_cluster_is_meant_where_others_left_logs(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster("running")
+    write_logs("running")
+    write_logs("old")
+    assert mlxctl("logs").code == 0
+
+
+@pytest.mark.usefixtures("own_home")
+def test_several_clusters_with_logs_are_listed(mlxctl: Mlxctl) -> None:
+    write_logs("one")
+    write_logs("two")
+    outcome = mlxctl("logs")
+    assert outcome.code == 2
+    assert "one, two" in outcome.err
+
+
+@pytest.mark.usefixtures("own_home")
+def test_one_node_can_be_chosen(mlxctl: Mlxctl) -> None:
+    write_logs("local")
+    assert mlxctl("logs", "local", "--node", "worker-1").out == "2026-11-21T06:31:01.000Z worker-1 loading\n"
+
+
+@pytest.mark.usefixtures("own_home")
+def test_an_unknown_node_is_answered_with_those_there_are(mlxctl: Mlxctl) -> None:
+    write_logs("local")
+    outcome = mlxctl("logs", "--node", "worker-9")
+    assert outcome.code == 2
+    assert "hint: nodes: coordinator, worker-1" in outcome.err
+
+
+@pytest.mark.usefixtures("own_home")
+def test_since_leaves_older_lines_out(mlxctl: Mlxctl) -> None:
+    write_logs("local")
+    assert "loading" not in mlxctl("logs", "--since", "2026-11-21T06:31:02Z").out
+
+
+@pytest.mark.parametrize("arguments", [("logs",), ("logs", "nobody")])
+def test_no_logs_are_no_running_cluster(mlxctl: Mlxctl, arguments: tuple[str, ...]) -> None:
+    assert mlxctl(*arguments).code == 3

@@ -1,0 +1,98 @@
+"""`mlxctl status` tells the truth, in its words and in its exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.scripted_api import STATUS, ScriptedApi
+from tests.unit.cli.conftest import MakeCluster, Mlxctl
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_only_cluster_is_shown_stage_by_stage(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster()
+    outcome = mlxctl("status")
+    assert outcome.code == 0
+    assert outcome.out.startswith("scripted is ready: canary at http://127.0.0.1:1/v1\n")
+    rows = [" ".join(line.split()) for line in outcome.out.splitlines()]
+    assert "up 1 min 01 s, context 4096, 8 at once, epoch 1" in rows
+    assert "requests: 1 running, 0 waiting, 3 completed, 0 failed, 0 cancelled" in rows
+    assert "speed: 12.0 tok/s, 99 tokens so far" in rows
+    assert "1 worker-2 4-7 3.0 MiB 1.0 MiB 5.0 MiB/1.0 GiB 50% ready" in rows
+
+
+def test_it_fits_a_terminal_of_80_columns(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    make_cluster()
+    sizes = {"weight_bytes": 812 << 20, "kv_bytes": 512 << 20, "active_bytes": 950 << 20, "budget_bytes": 128 << 30}
+    api.status = {**STATUS, "stages": [{**STATUS["stages"][0], **sizes, "busy_share": 1.0}]}
+    out = mlxctl("status").out
+    assert " ".join(out.splitlines()[-1].split()) == "0 worker-1 0-3 812.0 MiB 512.0 MiB 950.0 MiB/128.0 GiB 100% ready"
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_json_is_the_status_document(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster()
+    assert json.loads(mlxctl("status", "local", "--json").out) == STATUS
+
+
+def test_nothing_running_exits_with_3(mlxctl: Mlxctl) -> None:
+    outcome = mlxctl("status")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err == "error: no cluster is running\n  hint: mlxctl up\n"
+
+
+def test_an_unknown_cluster_exits_with_3(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster()
+    outcome = mlxctl("status", "nobody")
+    assert outcome.code == 3
+    assert "no cluster named nobody is running" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "local")])
+def test_a_dead_coordinator_is_told_with_the_way_to_clean_up(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, arguments: tuple[str, ...]
+) -> None:
+    make_cluster(alive=False)
+    outcome = mlxctl(*arguments)
+    assert outcome.code == 3
+    assert outcome.err == "error: the coordinator of local is gone\n  hint: mlxctl down local\n"
+
+
+def test_a_degraded_cluster_exits_with_5_and_says_why(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, api: ScriptedApi
+) -> None:
+    make_cluster()
+    api.status = {**STATUS, "state": "degraded", "problem": "stage 1 was lost"}
+    outcome = mlxctl("status")
+    assert outcome.code == 5
+    assert "problem: stage 1 was lost" in outcome.out
+
+
+def test_a_cluster_that_comes_up_is_not_running_yet(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster(phase="starting")
+    outcome = mlxctl("status")
+    assert (outcome.code, outcome.out) == (3, "local is starting\n")
+
+
+def test_several_clusters_are_listed_with_their_state(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster("one")
+    make_cluster("two", phase="starting")
+    make_cluster("three", alive=False)
+    outcome = mlxctl("status")
+    rows = [line.split()[:2] for line in outcome.out.splitlines()]
+    assert outcome.code == 0
+    assert all(row in rows for row in (["scripted", "ready"], ["two", "starting"], ["three", "gone"]))
+
+
+def test_a_list_of_clusters_is_a_document_too(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster("one")
+    make_cluster("two")
+    document = json.loads(mlxctl("status", "--json").out)
+    assert document["schema"] == "mlxctl.clusters/1"
+    assert [cluster["stages"] for cluster in document["clusters"]] == [2, 2]
