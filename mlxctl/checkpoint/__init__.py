@@ -1,0 +1,6 @@
+"""A model on disk, known without reading a weight: where it lies, bytes per layer, KV growth, legal cuts."""
+
+from mlxctl.checkpoint.model_facts import read_model_facts
+from mlxctl.checkpoint.resolve import resolve_model
+
+__all__ = ["read_model_facts", "resolve_model"]

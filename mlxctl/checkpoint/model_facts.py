@@ -1,0 +1,149 @@
+"""Folder → ModelFacts: exact bytes per layer, KV growth, legal cuts; no weight is read. Called by launch and `plan`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from mlxctl.checkpoint import configuration
+from mlxctl.checkpoint.growth import cache_growth
+from mlxctl.checkpoint.outer import outer_weights
+from mlxctl.checkpoint.reads import reads, switches_in
+from mlxctl.checkpoint.resolve import resolve_model, revision_of
+from mlxctl.errors import CheckpointError
+from mlxctl.facts import LayerFacts, ModelFacts
+from mlxctl.sharding.layer_map import TRACED_TOKENS, LayerMap, layer_map
+from mlxctl.sharding.model import LoadedModel, build_skeleton, read_headers
+from mlxctl.sharding.safetensors import TensorHeader
+from mlxctl.sharding.support import needs_metal
+from mlxctl.sharding.trace import Trace, trace
+
+
+def read_model_facts(name: str | Path, *, weights_required: bool = True) -> ModelFacts:
+    """What the planner must know of the model `name` (see resolve_model).
+
+    Without `weights_required`, a folder with only a config.json will do: then dtype and quantization are what the
+    config says. Raises CheckpointError naming the broken or missing file.
+    """
+    path = resolve_model(name)
+    config_only = not weights_required and not any(path.glob("model*.safetensors"))
+    headers = {} if config_only else read_headers(path)
+    loaded = configuration.build_from_config(path) if config_only else build_skeleton(path, headers)
+    try:
+        traced = trace(loaded.model, TRACED_TOKENS)
+        cuts = layer_map(loaded.layer_count, traced)
+        return _facts(str(name), path, loaded, headers, traced, cuts)
+    except RuntimeError as error:
+        if reason := needs_metal(error):
+            raise CheckpointError(f"{loaded.config['model_type']} {reason}", hint="plan it on a Mac") from None
+        raise
+
+
+def _facts(
+    name: str,
+    path: Path,
+    loaded: LoadedModel,
+    headers: Mapping[str, TensorHeader],
+    traced: Trace,
+    cuts: LayerMap,
+) -> ModelFacts:
+    model, config = loaded.model, loaded.config
+    layers = list(model.layers)
+    watched = reads(model)
+    outer = outer_weights(model, watched.readers)
+    hidden = configuration.count(config, "hidden_size", "n_embd", "d_model", "dim", "model_dim", default=1)
+    vocabulary = configuration.count(config, "vocab_size", default=outer.rows)
+    return ModelFacts(
+        name=Path(name).name if Path(name).is_absolute() else name,
+        path=str(path),
+        revision=revision_of(path),
+        hash=_hash(config, headers),
+        architecture=str(config["model_type"]),
+        layers=tuple(
+            _layer(index, layers[index], traced, cuts, watched.experts_per_token) for index in range(len(layers))
+        ),
+        embedding_bytes=outer.embedding_bytes,
+        head_bytes=outer.head_bytes,
+        tied=outer.tied,
+        legal_cuts=cuts.legal_cuts,
+        illegal_cuts=dict(cuts.illegal_cuts),
+        context_limit=configuration.context_limit(config),
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        dtype=_activation_dtype(model),
+        quantization=configuration.quantization(config),
+        other_first_bytes=outer.other_first_bytes,
+        other_last_bytes=outer.other_last_bytes,
+        other_every_bytes=outer.other_every_bytes,
+        boundary_token_bytes=_boundary_bytes(cuts),
+        attention_heads=configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1),
+        head_macs=vocabulary * hidden,
+        has_weights=bool(headers),
+    )
+
+
+def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, experts_per_token: Mapping[int, int]) -> LayerFacts:
+    switches = switches_in(layer)
+    chosen = experts_per_token.get(index, 0)
+    slots = [slot for slot in cuts.slots[index] if _owner(slot, cuts) == index]
+    growths = (cache_growth(traced.slots[slot], sum(TRACED_TOKENS)) for slot in slots)
+    return LayerFacts(
+        index=index,
+        weight_bytes=_size(layer),
+        caches=tuple(growth for parts in growths for growth in parts),
+        expert_bytes=sum(_size(switch) for switch in switches) if chosen else 0,
+        experts=switches[0].weight.shape[0] if switches and chosen else 0,
+        experts_per_token=chosen,
+        token_macs=sum(_macs(module, chosen) for module in layer.modules()),
+    )
+
+
+def _owner(slot: int, cuts: LayerMap) -> int:
+    """The first layer that is given a slot: it is the one to hold it."""
+    return next(index for index, slots in enumerate(cuts.slots) if slot in slots)
+
+
+def _size(module: Any) -> int:
+    return sum(array.nbytes for _, array in tree_flatten(module.parameters()))
+
+
+def _macs(module: Any, experts_per_token: int) -> int:
+    """Multiply-adds of one token in this module's own weight, if it is a matrix."""
+    weight = module.get("weight")
+    if not isinstance(weight, mx.array) or weight.ndim < 2 or isinstance(module, nn.Embedding | nn.QuantizedEmbedding):
+        return 0
+    size = weight.size * 32 // module.bits if weight.dtype == mx.uint32 else weight.size
+    if module in switches_in(module):
+        return int(size) // weight.shape[0] * experts_per_token
+    return int(size)
+
+
+def _activation_dtype(model: Any) -> str:
+    floating = [array for _, array in tree_flatten(model.parameters()) if mx.issubdtype(array.dtype, mx.floating)]
+    return str(floating[0].dtype).rpartition(".")[2] if floating else "float32"
+
+
+def _boundary_bytes(cuts: LayerMap) -> int:
+    """Bytes per token that cross the widest cut; what nobody reads is not sent."""
+    sizes = [0]
+    for crossing in cuts.crossings.values():
+        one_token = crossing.templates[-1]
+        blanks = {path: blank for path, blank in one_token.blanks.items() if path not in crossing.unread}
+        sizes.append(sum(_blank_bytes(blank.dtype, blank.shape) for blank in blanks.values()))
+    return max(sizes)
+
+
+def _blank_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    return int(mx.zeros(shape, getattr(mx, dtype)).nbytes)
+
+
+def _hash(config: Mapping[str, Any], headers: Mapping[str, TensorHeader]) -> str:
+    tensors = sorted((name, header.dtype, header.shape) for name, header in headers.items())
+    return hashlib.sha256(json.dumps([config, tensors], sort_keys=True, default=str).encode()).hexdigest()

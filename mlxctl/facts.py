@@ -1,0 +1,137 @@
+"""What is known of a model and of the nodes before anything is loaded. Pure data, imports nothing heavy; read by plan.
+
+Every number is in bytes, tokens, seconds or per second, as its name says. `checkpoint` makes ModelFacts, `launch.probe`
+and facts files make NodeFacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+CACHE_STEP_TOKENS = 256
+"""mlx-lm's caches grow by this many tokens at a time; prompts are prefilled in chunks of as many."""
+
+Source = Literal["measured", "table", "assumed", "profile"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGrowth:
+    """How one cache slot of one sequence grows: `fixed_bytes` plus `token_bytes` a token, up to `cap_tokens` if any."""
+
+    kind: str
+    token_bytes: int
+    fixed_bytes: int = 0
+    cap_tokens: int | None = None
+
+    def bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS) -> int:
+        """Bytes held after `tokens` tokens; a capped cache keeps one prefill chunk more than its window."""
+        rows = -(-tokens // step) * step
+        if self.cap_tokens is not None:
+            rows = min(rows, self.cap_tokens + step - 1)
+        return self.fixed_bytes + self.token_bytes * rows
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One decoder layer. Of `weight_bytes`, `expert_bytes` are routed experts: a token reads a few of `experts`.
+
+    `token_macs` is the number of multiply-adds that one token costs in this layer's matrices.
+    """
+
+    index: int
+    weight_bytes: int
+    caches: tuple[CacheGrowth, ...] = ()
+    expert_bytes: int = 0
+    experts: int = 0
+    experts_per_token: int = 0
+    token_macs: int = 0
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Cache bytes of one sequence of `tokens` tokens in this layer."""
+        return sum(cache.bytes(tokens) for cache in self.caches)
+
+    def read_bytes(self, tokens: int) -> int:
+        """Weight bytes that a step over `tokens` tokens reads, with routed experts chosen evenly."""
+        if not self.experts:
+            return self.weight_bytes
+        touched = 1.0 - (1.0 - self.experts_per_token / self.experts) ** tokens
+        return self.weight_bytes - self.expert_bytes + round(self.expert_bytes * touched)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model as the planner sees it. Cut c lies between layer c-1 and layer c.
+
+    `embedding_bytes` lie on the first stage; `head_bytes` on the last, or, if `tied` (then 0), the embedding again.
+    `other_first_bytes` and `other_last_bytes` (final norm …) go with the first and last stage, `other_every_bytes` with
+    each. `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype
+    and shape. `has_weights` is false where only a configuration was found.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+    hash: str
+    architecture: str
+    layers: tuple[LayerFacts, ...]
+    embedding_bytes: int
+    head_bytes: int
+    tied: bool
+    legal_cuts: tuple[int, ...]
+    context_limit: int
+    vocab_size: int
+    hidden_size: int
+    dtype: str
+    quantization: str
+    illegal_cuts: Mapping[int, str] = field(default_factory=dict)
+    other_first_bytes: int = 0
+    other_last_bytes: int = 0
+    other_every_bytes: int = 0
+    boundary_token_bytes: int = 0
+    attention_heads: int = 1
+    head_macs: int = 0
+    has_weights: bool = True
+
+    @property
+    def layer_count(self) -> int:
+        return len(self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        """All weights once."""
+        others = self.other_first_bytes + self.other_last_bytes + self.other_every_bytes
+        return sum(layer.weight_bytes for layer in self.layers) + self.embedding_bytes + self.head_bytes + others
+
+    @property
+    def output_bytes(self) -> int:
+        """What the last stage reads to turn a hidden state into logits."""
+        return self.embedding_bytes if self.tied else self.head_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node as the planner sees it; `sources` says for each field where its value comes from.
+
+    Nodes with one `host_id` are processes of one machine and share its memory. `flops` is dense 16-bit floating-point
+    operations a second. `link_bytes_per_s` and `link_latency_s` describe the network that other hosts reach it by.
+    """
+
+    name: str
+    host_id: str
+    chip: str
+    os: str
+    memory_bytes: int
+    available_bytes: int
+    wired_limit_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
+    flops: float | None = None
+    link_bytes_per_s: float | None = None
+    link_latency_s: float | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    @property
+    def fused_attention(self) -> bool:
+        """Whether attention scores stay inside a GPU kernel instead of filling memory."""
+        return self.os == "macOS"

@@ -1,0 +1,56 @@
+"""Profile + NodeFacts + ModelFacts → Plan. Pure: no I/O, no clock. Called by launch and by `mlxctl plan`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from mlxctl.errors import DoesNotFit
+from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.plan.problem import Problem, planned_context
+from mlxctl.plan.remedies import why_not
+from mlxctl.plan.stages import Plan, Stage, Unused
+from mlxctl.profile import Profile
+
+
+def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -> Plan:
+    """The best split of `model` over `nodes` (those of the profile that were probed), the same for the same input.
+
+    Raises DoesNotFit (saying what would make it fit), IllegalCut for a pin that no legal cut meets, UsageError for a
+    context beyond the model's.
+    """
+    context = planned_context(profile, model)
+    problem = Problem(profile, nodes, model, context, profile.concurrency)
+    placements = problem.search().best(profile.objective)
+    if placements is None:
+        message, hint = why_not(profile, nodes, model, context)
+        raise DoesNotFit(message, hint=hint)
+    stages = problem.stages(placements)
+    return Plan(
+        model=model.name,
+        model_hash=model.hash,
+        context=context,
+        concurrency=profile.concurrency,
+        objective=profile.objective,
+        stages=stages,
+        unused=_unused(problem, stages),
+        hash=_plan_hash(model, context, profile.concurrency, stages),
+    )
+
+
+def _unused(problem: Problem, stages: Sequence[Stage]) -> tuple[Unused, ...]:
+    used = {stage.node for stage in stages}
+    pieces = len(problem.positions) - 1
+    if problem.objective == "latency":
+        reason = "the objective is latency, and each further stage adds a hop"
+    elif len(used) == pieces:
+        reason = f"the model comes in {pieces} pieces only"
+    else:
+        reason = "too little memory for any layer"
+    return tuple(Unused(node.name, reason) for node in problem.nodes if node.name not in used)
+
+
+def _plan_hash(model: ModelFacts, context: int, concurrency: int, stages: Sequence[Stage]) -> str:
+    split = [(stage.node, stage.rank, stage.start, stage.stop) for stage in stages]
+    return hashlib.sha256(json.dumps([model.hash, context, concurrency, split]).encode()).hexdigest()

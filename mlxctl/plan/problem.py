@@ -1,0 +1,114 @@
+"""One placement problem: nodes, model, context and concurrency turned into integers for the search, and back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlxctl.errors import IllegalCut, UsageError
+from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.plan.memory import Pool, StageMemory, memory_pools
+from mlxctl.plan.search import Candidate, Placement, Search
+from mlxctl.plan.stages import Stage
+from mlxctl.plan.timing import LANE_ROWS, StageTiming, sharers
+from mlxctl.profile import Profile
+
+DEFAULT_CONTEXT = 8192
+
+
+def planned_context(profile: Profile, model: ModelFacts) -> int:
+    """Tokens per sequence that must fit. Raises UsageError if the profile asks for more than the model knows."""
+    if profile.context is None:
+        return min(DEFAULT_CONTEXT, model.context_limit)
+    if profile.context > model.context_limit:
+        raise UsageError(
+            f"context {profile.context} is more than the {model.context_limit} tokens of {model.name}",
+            hint=f"set context to at most {model.context_limit}",
+        )
+    return profile.context
+
+
+class Problem:
+    """Who could run what. Positions are the model's start, its legal cuts and its end."""
+
+    def __init__(
+        self, profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts, context: int, concurrency: int
+    ) -> None:
+        self.nodes = tuple(nodes)
+        self.model = model
+        self.objective = profile.objective
+        self.positions = (0, *model.legal_cuts, model.layer_count)
+        self.pools = memory_pools(profile, nodes)
+        self._pool_of = {name: index for index, pool in enumerate(self.pools) for name in pool.nodes}
+        self._pins = {name: self._pin(name, count) for name, count in profile.placement.layers.items()}
+        self._memory = {fused: StageMemory(model, context, concurrency, fused) for fused in (False, True)}
+        self._timing = StageTiming(model, LANE_ROWS, 1, context // 2)
+        self._one_host = len({node.host_id for node in nodes}) == 1
+
+    def search(self) -> Search:
+        """The search over this problem."""
+        candidates = [self._candidate(node) for node in self.nodes]
+        return Search(len(self.positions) - 1, candidates, [pool.bytes for pool in self.pools], self._cost)
+
+    def stages(self, placements: Sequence[Placement]) -> tuple[Stage, ...]:
+        """What the search found, in layers and bytes."""
+        return tuple(self._stage(index, placed, placements) for index, placed in enumerate(placements))
+
+    def pool(self, node: str) -> Pool:
+        """The memory that `node` draws from."""
+        return self.pools[self._pool_of[node]]
+
+    def needed_bytes(self, node: NodeFacts, start: int, stop: int) -> int:
+        """All that a stage of layers [start, stop) needs on `node`."""
+        return self._memory[node.fused_attention].of(start, stop).total
+
+    def _cost(self, n: int, start: int, stop: int) -> tuple[int, int]:
+        if stop <= start:
+            return 0, 0
+        node, first, last = self.nodes[n], self.positions[start], self.positions[stop]
+        others = sharers(self.nodes, node) if self.objective == "throughput" else 1
+        step = self._timing.of(node, first, last, others, self._one_host)
+        return round(step.total_s * 1e9), self.needed_bytes(node, first, last)
+
+    def _candidate(self, node: NodeFacts) -> Candidate:
+        pool = self._pool_of[node.name]
+        pin = self._pins.get(node.name)
+        memory = pool if len(self.pools[pool].nodes) > 1 else ("own", self.pools[pool].bytes)
+        speed = (node.bandwidth_bytes_per_s, node.flops, node.link_bytes_per_s, node.link_latency_s)
+        host = sharers(self.nodes, node)
+        pinned = tuple(sorted(pin.items())) if pin is not None else None
+        return Candidate(pool, (memory, speed, host, node.fused_attention, pinned), pin)
+
+    def _pin(self, node: str, count: int) -> dict[int, int]:
+        """Where a stage of exactly `count` layers may lie. Raises IllegalCut if nowhere."""
+        place = {layer: position for position, layer in enumerate(self.positions)}
+        stops = {place[start]: place.get(start + count) for start in self.positions[:-1]}
+        found = {start: stop for start, stop in stops.items() if stop is not None}
+        if not found:
+            lengths = sorted({b - a for a in self.positions for b in self.positions if b > a})
+            nearest = sorted(lengths, key=lambda length: (abs(length - count), length))[:2]
+            raise IllegalCut(
+                f"no stretch of {count} layers of {self.model.name} can be cut out",
+                hint=f"pin {' or '.join(str(length) for length in sorted(nearest))} layers instead",
+                node=node,
+            )
+        return found
+
+    def _stage(self, index: int, placed: Placement, placements: Sequence[Placement]) -> Stage:
+        node, start, stop = self.nodes[placed.node], self.positions[placed.start], self.positions[placed.stop]
+        need = self._memory[node.fused_attention].of(start, stop)
+        pool = self._pool_of[node.name]
+        sharing = [p for p in placements if self._pool_of[self.nodes[p.node].name] == pool]
+        taken = sum(self._cost(p.node, p.start, p.stop)[1] for p in sharing)
+        share = (self.pools[pool].bytes - taken) // len(sharing)
+        return Stage(
+            index=index,
+            node=node.name,
+            rank=0,
+            start=start,
+            stop=stop,
+            weight_bytes=need.weights,
+            kv_bytes=need.kv,
+            activation_bytes=need.activations,
+            headroom_bytes=need.headroom,
+            budget_bytes=need.total + share,
+        )

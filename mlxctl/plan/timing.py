@@ -1,0 +1,82 @@
+"""How long a stage takes: bytes over bandwidth, arithmetic over its rate, one hop. Pure; for planner and `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from mlxctl.facts import ModelFacts, NodeFacts
+
+Bound = Literal["memory bandwidth", "arithmetic", "hops"]
+
+LANE_ROWS = 1
+"""Sequences in one lane: the scheduler gives each its own."""
+
+ASSUMED_BANDWIDTH_BYTES_PER_S = 50e9
+"""For a node of which nothing is known."""
+
+LOCAL_HOP_S = 0.3e-3
+"""From one worker's result to the next one's start on the same machine (measured 0.14 to 0.5 ms)."""
+
+LINK_HOP_S = 0.6e-3
+"""The same over an Ethernet of which nothing is known."""
+
+LINK_BYTES_PER_S = 117e6
+"""What 1 Gb/s Ethernet carries: the assumption for a link of which nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Seconds that one step of one lane keeps a stage busy, and what bounds it."""
+
+    compute_s: float
+    hop_s: float
+    bound: Bound
+
+    @property
+    def total_s(self) -> float:
+        return self.compute_s + self.hop_s
+
+
+class StageTiming:
+    """Times of any stage for a step over `rows` sequences of `tokens` new tokens each, `past` tokens in the caches."""
+
+    def __init__(self, model: ModelFacts, rows: int, tokens: int, past: int, logits: bool = True) -> None:
+        steps = rows * tokens
+        self._model = model
+        self._head = logits
+        self._boundary_bytes = model.boundary_token_bytes * steps
+        self._read_before = list(
+            accumulate((layer.read_bytes(steps) + rows * layer.kv_bytes(past) for layer in model.layers), initial=0)
+        )
+        self._macs_before = list(accumulate((layer.token_macs * steps for layer in model.layers), initial=0))
+        self._head_macs = model.head_macs * rows
+
+    def bytes(self, start: int, stop: int) -> int:
+        """Bytes read from memory by layers [start, stop), with the head on the last stage."""
+        head = self._model.output_bytes if self._head and stop == self._model.layer_count else 0
+        return self._read_before[stop] - self._read_before[start] + head
+
+    def of(self, node: NodeFacts, start: int, stop: int, sharers: int, one_host: bool) -> StepTime:
+        """The step on `node`, of whose machine `sharers` processes compute at once."""
+        read_s = self.bytes(start, stop) / (node.bandwidth_bytes_per_s or ASSUMED_BANDWIDTH_BYTES_PER_S)
+        macs = self._macs_before[stop] - self._macs_before[start]
+        macs += self._head_macs if self._head and stop == self._model.layer_count else 0
+        arithmetic_s = 2 * macs / node.flops if node.flops else 0.0
+        compute_s = max(read_s, arithmetic_s) * sharers
+        hop_s = self._hop_s(node, one_host)
+        bound: Bound = "memory bandwidth" if read_s >= arithmetic_s else "arithmetic"
+        return StepTime(compute_s, hop_s, bound if compute_s >= hop_s else "hops")
+
+    def _hop_s(self, node: NodeFacts, one_host: bool) -> float:
+        if one_host:
+            return LOCAL_HOP_S
+        carried_s = self._boundary_bytes / (node.link_bytes_per_s or LINK_BYTES_PER_S)
+        return (node.link_latency_s or LINK_HOP_S) + carried_s
+
+
+def sharers(nodes: Sequence[NodeFacts], node: NodeFacts) -> int:
+    """How many of `nodes` run on the machine of `node`."""
+    return sum(other.host_id == node.host_id for other in nodes)
