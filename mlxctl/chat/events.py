@@ -98,7 +98,7 @@ def _exception(status: int, error: _Error, retry_after_s: int) -> MlxctlError:
     if status == 429:
         return Overloaded(message, retry_after_s=retry_after_s)
     if error.code == ContextLengthExceeded.default_code:
-        return ContextLengthExceeded(message, hint="/clear starts a new conversation")
+        return ContextLengthExceeded(message)
     if error.code == ModelNotFound.default_code:
         return ModelNotFound(message)
     if status == 503:

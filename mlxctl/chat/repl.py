@@ -15,7 +15,7 @@ from mlxctl.chat.figures import footer
 from mlxctl.chat.session import Session, Signal
 from mlxctl.chat.view import View
 from mlxctl.chat.visible import visible
-from mlxctl.errors import MlxctlError, RequestError
+from mlxctl.errors import ContextLengthExceeded, MlxctlError, RequestError
 
 
 class Repl:
@@ -86,7 +86,9 @@ class Repl:
             return
         except MlxctlError as error:
             self._complain(error)
-            if not isinstance(error, RequestError):
+            if isinstance(error, ContextLengthExceeded):
+                self._note("  the conversation is too long for the model; /clear starts a new one")
+            elif not isinstance(error, RequestError):
                 self._note("  the conversation is kept; /retry asks again")
             return
         session.finish(reply.answer)

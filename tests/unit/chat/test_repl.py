@@ -120,7 +120,7 @@ def test_an_error_of_the_cluster_is_one_line(api: ScriptedApi, sitting: Sitting)
 def test_a_refused_message_does_not_stay_in_the_way(api: ScriptedApi, sitting: Sitting) -> None:
     api.scripts = [[Refusal(400, "too long", "context_length_exceeded")], ["ok"]]
     session = sitting.run(["x" * 50, "short"])
-    assert "error: too long" in sitting.screen
+    assert "error: too long\n  the conversation is too long for the model; /clear" in sitting.screen
     assert [message.content for message in session.conversation.messages] == ["short", "ok"]
 
 
