@@ -1,4 +1,4 @@
-"""The coordinator's process: brings the cluster up, serves it, takes it down. Called by the hidden verb `mlxctl daemon`.
+"""The coordinator's process: brings the cluster up, serves it, takes it down. Called by `mlxctl daemon`.
 
 stdin carries one JSON line (a DaemonOrder) and stays open while the launcher is there; stdout carries events (see
 mlxctl/launch/events.py) until the cluster is ready or has failed. A launcher that ends before that takes everything

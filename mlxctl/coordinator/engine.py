@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from mlxctl.coordinator.pipeline import Pipeline
 from mlxctl.coordinator.scheduler import Emitted, Scheduler
-from mlxctl.launch.stages import Leases, StageConnection
 from mlxctl.errors import ContextLengthExceeded, Degraded, MlxctlError, StageLost, TimedOut
+from mlxctl.launch.stages import Leases, StageConnection
 from mlxctl.request import FinishReason, GenerationRequest
 from mlxctl.rpc import shard_pb2
 
@@ -119,6 +119,10 @@ class PipelineEngine:
         leases.on_lost = self._on_lost
         self._watch = threading.Thread(target=self._watch_progress, name="watchdog", daemon=True)
         self._watch.start()
+
+    @property
+    def stages(self) -> tuple[StageConnection, ...]:
+        return self._pipeline.stages
 
     @property
     def problem(self) -> MlxctlError | None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import grpc
 
 from mlxctl.coordinator.scheduler import Operation, Step
-from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection
 from mlxctl.errors import LaunchError, MlxctlError, StageLost
+from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.frames import Frame, parse_result
 from mlxctl.wire.parts import Assembler, split

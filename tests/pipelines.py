@@ -1,0 +1,63 @@
+"""Real worker processes behind an engine, without the daemon and HTTP: for tests of tokens rather than of text."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from mlxctl import paths
+from mlxctl.coordinator.engine import PipelineEngine
+from mlxctl.launch.bringup import PHASES, Launch
+from mlxctl.launch.events import PhaseEvent
+from mlxctl.launch.phases import run_phases
+from mlxctl.profile import Node, Placement, Profile
+from mlxctl.request import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPipeline:
+    """An engine on live workers, and what was launched for it."""
+
+    engine: PipelineEngine
+    launch: Launch
+
+    async def tokens(self, request: GenerationRequest) -> list[int]:
+        """All tokens of one request."""
+        generation = self.engine.submit(request)
+        return [token async for piece in generation for token in piece]
+
+
+def local_profile(stage_count: int, model: str = "canary", **fields: object) -> Profile:
+    """`stage_count` nodes on this machine, `layers` pinned if given."""
+    nodes = tuple(Node(name=f"w{index}", host="localhost") for index in range(stage_count))
+    layers = fields.pop("layers", None)
+    if layers is not None:
+        fields["placement"] = Placement(layers={node.name: count for node, count in zip(nodes, layers, strict=True)})
+    return Profile(name="test", model=model, nodes=nodes, **fields)
+
+
+@asynccontextmanager
+async def running_pipeline(
+    profile: Profile, on_event: Callable[[PhaseEvent], None] = lambda event: None
+) -> AsyncIterator[RunningPipeline]:
+    """Workers of `profile` on free ports, loaded and connected; all gone at the end."""
+    launch = Launch(profile, f"pipeline-{secrets.token_hex(4)}", any_port=True)
+    paths.make_cluster_dir(launch.name)
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, paths.cluster_dir(launch.name))
+        await run_phases(PHASES, launch, on_event, stack)
+        assert launch.plan is not None and launch.leases is not None
+        engine = await asyncio.to_thread(
+            PipelineEngine,
+            launch.connections,
+            launch.leases,
+            context=launch.plan.context,
+            concurrency=launch.plan.concurrency,
+            queue_limit=64,
+        )
+        stack.push_async_callback(asyncio.to_thread, engine.close)
+        yield RunningPipeline(engine, launch)
