@@ -1,4 +1,4 @@
-"""Whole dialogues: which skills come how often, in what kinds of dialogue. Called by documents, build_tokenizer and evaluate."""
+"""Whole dialogues: which skills come how often, in which kinds of dialogue. Called by documents and the evaluation."""
 
 from __future__ import annotations
 
