@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from mlxctl.coordinator.engine import PipelineEngine
 from mlxctl.launch.bringup import PHASES, Launch
 from mlxctl.launch.events import PhaseEvent
 from mlxctl.launch.phases import run_phases
-from mlxctl.profile import Node, Placement, Profile
+from mlxctl.profile import Profile
 from mlxctl.request import GenerationRequest
 
 
@@ -31,13 +32,10 @@ class RunningPipeline:
         return [token async for piece in generation for token in piece]
 
 
-def local_profile(stage_count: int, model: str = "canary", **fields: object) -> Profile:
-    """`stage_count` nodes on this machine, `layers` pinned if given."""
-    nodes = tuple(Node(name=f"w{index}", host="localhost") for index in range(stage_count))
-    layers = fields.pop("layers", None)
-    if layers is not None:
-        fields["placement"] = Placement(layers={node.name: count for node, count in zip(nodes, layers, strict=True)})
-    return Profile(name="test", model=model, nodes=nodes, **fields)
+def local_profile(stage_count: int, model: str = "canary") -> Profile:
+    """`stage_count` nodes on this machine."""
+    nodes = [{"name": f"w{index}", "host": "localhost"} for index in range(stage_count)]
+    return Profile.from_json(json.dumps({"name": "test", "model": model, "nodes": nodes}))
 
 
 @asynccontextmanager

@@ -109,7 +109,8 @@ def render(document: Mapping[str, Any]) -> RenderableType:
     if document["schema"] == LIST_SCHEMA:
         return _clusters_table(document["clusters"])
     lines = [_headline(document), *_figures(document)]
-    return Group(*lines, *(["", stages_table(document)] if document["stages"] else []))
+    table: list[RenderableType] = ["", stages_table(document)] if document["stages"] else []
+    return Group(*lines, *table)
 
 
 def _headline(document: Mapping[str, Any]) -> RenderableType:

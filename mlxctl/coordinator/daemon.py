@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -226,8 +225,7 @@ def _base_url(bound: socket.socket) -> str:
 
 def run() -> int:
     """Read the order from stdin, run the cluster; the exit status."""
-    line = sys.stdin.buffer.raw.readline(1 << 20)  # type: ignore[attr-defined]  # unbuffered: the watcher reads on
-    order = DaemonOrder(**json.loads(line))
+    order = DaemonOrder.read(sys.stdin.fileno())
     paths.make_cluster_dir(order.name)
     _log_to(paths.log_file(order.name, "coordinator"))
     return asyncio.run(Daemon(order).run())
@@ -236,7 +234,7 @@ def run() -> int:
 def _log_to(path: Path) -> None:
     """All logging, and whatever a library prints to stderr, into `path`."""
     logging.basicConfig(level=logging.INFO, handlers=[file_handler(path)])
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     stderr = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(stderr, 2)
     os.close(stderr)

@@ -98,7 +98,7 @@ class Spawn:
             log = NodeLog(logs_dir(launch.name) / f"{stage.node}.log")
             worker = await WorkerProcess.start(stage.node, name, hosts[stage.node], port, tries, log)
             launch.workers.append(worker)
-        async with _first_error() as group:
+        async with _FirstError() as group:
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True):
                 group.create_task(self._certify(launch, worker, stage.index, hosts[stage.node], report))
 
@@ -134,7 +134,7 @@ class Load:
             loop.call_soon_threadsafe(lost.set)
 
         launch.leases = Leases(launch.connections, on_lost)
-        async with _first_error() as group:
+        async with _FirstError() as group:
             watch = group.create_task(self._watch(lost, silent))
             loads = [
                 group.create_task(asyncio.to_thread(self._load, c, len(launch.connections), report, loop))
@@ -178,7 +178,7 @@ def _coordinator_identity(authority: CertificateAuthority) -> Identity:
     return key.identity(authority.sign(key.request_pem, COORDINATOR_NAME), authority.certificate_pem)
 
 
-class _first_error(asyncio.TaskGroup):  # noqa: N801  # reads as a verb where it is used
+class _FirstError(asyncio.TaskGroup):
     """A TaskGroup that raises the first failure itself rather than a group of them."""
 
     async def __aexit__(self, *exc_info: object) -> None:

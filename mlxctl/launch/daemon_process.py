@@ -8,10 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Self
 
 from mlxctl.errors import LaunchError, MlxctlError, TimedOut
 from mlxctl.launch.events import FailedEvent, PhaseEvent, ReadyEvent, decode
 from mlxctl.paths import log_file
+from mlxctl.stdin import read_line
 
 END_GRACE_S = 15.0
 
@@ -29,6 +31,11 @@ class DaemonOrder:
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def read(cls, descriptor: int) -> Self:
+        """The order on the first line of `descriptor`."""
+        return cls(**json.loads(read_line(descriptor)))
 
 
 class DaemonProcess:

@@ -45,7 +45,7 @@ class Sighting:
 
 
 def process_id(pid: int) -> ProcessId:
-    """The process that has `pid` now, dead or alive, as long as nobody has waited for it. Raises LaunchError if none."""
+    """The process that has `pid` now, even a zombie nobody has waited for. Raises LaunchError."""
     sighting = _look_up(pid)
     if sighting is None:
         raise LaunchError(f"process {pid} is gone")

@@ -76,9 +76,10 @@ class StageConnection:
     def status(self) -> shard_pb2.StatusReply:
         """Raises StageLost if the worker does not answer in time."""
         try:
-            return self.stub.status(shard_pb2.StatusRequest(), timeout=LEASE_TIMEOUT_S)
+            reply: shard_pb2.StatusReply = self.stub.status(shard_pb2.StatusRequest(), timeout=LEASE_TIMEOUT_S)
         except grpc.RpcError as error:
             raise self.lost(rpc_error(error)) from error
+        return reply
 
     def prolong(self) -> None:
         """Renew the worker's lease. Raises StageLost if it does not answer in time."""

@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 
 from mlxctl.errors import LaunchError, PortTaken
+from mlxctl.stdin import read_line
 from mlxctl.wire.identity import Identity, PrivateKey
 from mlxctl.wire.service import OPTIONS, add_to_server
 
@@ -46,7 +47,7 @@ class Life:
         """End at once when the launcher is gone: nobody is left to answer."""
 
         def watch() -> None:
-            while os.read(0, 4096):
+            while os.read(sys.stdin.fileno(), 4096):
                 pass
             log.warning("the launcher is gone: ending")
             os._exit(1)
@@ -91,7 +92,7 @@ def run(name: str, host: str, port: int, port_tries: int) -> None:
 def _handshake(name: str) -> Identity:
     key = PrivateKey(name)
     _say({"request": key.request_pem.decode()})
-    line = sys.stdin.buffer.raw.readline(1 << 20)  # type: ignore[attr-defined]  # unbuffered: the watcher reads on
+    line = read_line(sys.stdin.fileno())
     if not line:
         raise LaunchError("the launcher is gone")
     answer = json.loads(line)

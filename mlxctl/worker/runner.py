@@ -163,10 +163,10 @@ class Runner:
 
     def _finish_step(self, header: shard_pb2.FrameHeader, boundary: Any, cache: ShardCache) -> Callable[[], StepFrame]:
         spec, arrays = encode_boundary(boundary)
-        mx.async_eval(arrays, cache.arrays())
+        _schedule(arrays, cache.arrays())
 
         def finish() -> StepFrame:
-            tensors = tuple(memoryview(array) for array in arrays)
+            tensors = tuple(_bytes(array) for array in arrays)
             header.boundary = spec
             header.tensor_bytes[:] = [len(tensor) for tensor in tensors]
             return Frame(header, tensors)
@@ -178,14 +178,14 @@ class Runner:
         if header.sampling:
             rows = [_sampling(entry) for entry in header.sampling]
             waited = sample(logits[:, -1, :], rows, list(header.positions))
-            mx.async_eval(waited, cache.arrays())
+            _schedule(waited, cache.arrays())
         else:  # nothing to send, so wait for a single element of what was computed
             states = cache.arrays()
             waited = states[-1].reshape(-1)[:1].astype(mx.float32)
-            mx.async_eval(waited, states)
+            _schedule(waited, states)
 
         def finish() -> Frame[shard_pb2.ResultHeader]:
-            values = memoryview(waited)
+            values = _bytes(waited)
             if header.sampling:
                 result.token_ids.extend(values.tolist())
             return Frame(result)
@@ -194,6 +194,17 @@ class Runner:
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)
+
+
+def _schedule(*arrays: Any) -> None:
+    """Start computing `arrays` without waiting for them."""
+    schedule: Any = mx.async_eval  # untyped in mlx's stubs
+    schedule(*arrays)
+
+
+def _bytes(array: Any) -> memoryview:
+    """The elements of a scheduled array: waits for them, copies nothing."""
+    return memoryview(array)
 
 
 def _boundary(frame: StepFrame) -> Any:

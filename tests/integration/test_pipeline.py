@@ -206,5 +206,5 @@ def running(pid: int) -> bool:
 
 async def until(condition: Any, timeout_s: float = 5.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -19,14 +20,16 @@ def as_bytes(frame: Frame[shard_pb2.FrameHeader]) -> memoryview:
     return memoryview(b"".join(bytes(buffer) for buffer in frame.buffers()))
 
 
-def step_header(**fields: object) -> shard_pb2.FrameHeader:
-    return shard_pb2.FrameHeader(deployment="d", epoch=1, lane=3, step=4, rows=1, columns=2, token_ids=[5, 6], **fields)
+def step_header(tensor_bytes: Sequence[int]) -> shard_pb2.FrameHeader:
+    return shard_pb2.FrameHeader(
+        deployment="d", epoch=1, lane=3, step=4, rows=1, columns=2, token_ids=[5, 6], tensor_bytes=tensor_bytes
+    )
 
 
 @given(st.lists(st.binary(max_size=64), max_size=4))
 def test_tensors_come_back_byte_for_byte(payloads: list[bytes]) -> None:
     sizes = [len(data) for data in payloads]
-    parsed = parse_step(as_bytes(Frame(step_header(tensor_bytes=sizes), tuple(payloads))))
+    parsed = parse_step(as_bytes(Frame(step_header(sizes), tuple(payloads))))
     assert [bytes(tensor) for tensor in parsed.tensors] == payloads
     assert list(parsed.header.token_ids) == [5, 6]
 
