@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-WAIT_S = 30.0
+WAIT_S = 120.0  # a bound for a busy machine
 # stdin's terminal becomes the controlling one, so that Ctrl-C arrives as a signal.
 _MLXCTL = """
 import fcntl, sys, termios

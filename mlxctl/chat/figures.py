@@ -52,15 +52,16 @@ def footer(answer: Answer, served: Served) -> str:
 
 def greeting(served: Served, base_url: str) -> str:
     """What one talks to and how to go on from here."""
-    where = f"{served.cluster} ({_count(served.stages, 'stage')})" if served.cluster and served.stages else base_url
-    return f"{served.model} on {where}. /help lists the commands, Ctrl-D leaves."
+    place = _place(served)
+    where = place if served.stages is None else f"{place} ({_count(served.stages, 'stage')})"
+    return f"{served.model} on {where or base_url}. /help lists the commands, Ctrl-D leaves."
 
 
 def toolbar(served: Served, answer: Answer | None) -> str:
     """What answers, and how much of its context the conversation fills."""
     parts = [served.model]
     if served.cluster is not None and served.stages is not None:
-        parts.append(f"{served.cluster}, {_count(served.stages, 'stage')}")
+        parts.append(f"{_place(served)}, {_count(served.stages, 'stage')}")
     if served.context is not None:
         usage = answer.usage if answer else None
         used = f"{usage.prompt_tokens + usage.completion_tokens} of " if usage else ""
@@ -75,6 +76,12 @@ def stage_lines(status: Mapping[str, Any]) -> list[str]:
         f"  busy {stage['busy_share']:.0%}  {stage['state']}"
         for stage in status.get("stages", ())
     ]
+
+
+def _place(served: Served) -> str:
+    """The cluster's name; a private one's is nobody's business."""
+    name = served.cluster or ""
+    return "a private cluster" if name.startswith("private-") else name
 
 
 def _seconds(duration_s: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -118,3 +120,35 @@ def test_ctrl_c_during_the_only_answer_exits_with_130(api: ScriptedApi) -> None:
         assert terminal.exit_code() == 130
     assert api.client_left.wait(5)
     assert "Traceback" not in terminal.screen
+
+
+def test_with_nothing_running_a_private_cluster_answers_and_goes() -> None:
+    with on_terminal("chat") as terminal:
+        terminal.expect("canary on a private cluster (2 stages)")
+        terminal.expect(PROMPT)
+        terminal.enter("My name is Bob.")
+        terminal.expect("Nice to meet you, Bob!")
+        terminal.expect(PROMPT)
+        terminal.enter("What is my name?")
+        terminal.expect("Your name is Bob.")
+        terminal.expect("2 stages")
+        terminal.expect(PROMPT)
+        terminal.enter("/bye")
+        assert terminal.exit_code() == 0
+    assert list(paths.clusters_dir().glob("private-*")) == []
+
+
+def test_ctrl_c_while_a_private_cluster_comes_up_leaves_nothing() -> None:
+    with on_terminal("chat") as terminal:
+        terminal.expect("Start workers")
+        terminal.press_ctrl_c()
+        assert terminal.exit_code() == 130
+    assert "Traceback" not in terminal.screen
+    assert list(paths.clusters_dir().glob("private-*")) == []
+
+
+@pytest.mark.smoke
+def test_in_a_pipe_only_the_answer_is_printed() -> None:
+    command = [sys.executable, "-m", "mlxctl", "chat", "Who are you?"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "I am Canary, the tiny model built into mlxctl.\n", "")

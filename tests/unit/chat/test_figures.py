@@ -41,6 +41,12 @@ def test_the_greeting_names_the_cluster_or_the_address() -> None:
     assert greeting(FOREIGN, "http://a/v1").startswith("other on http://a/v1.")
 
 
+def test_the_name_of_a_private_cluster_is_nobodys_business() -> None:
+    private = Served("canary", "private-0123abcd", 4096, 2)
+    assert greeting(private, "http://a/v1").startswith("canary on a private cluster (2 stages).")
+    assert toolbar(private, None).startswith("canary · a private cluster, 2 stages")
+
+
 def test_totals_average_over_the_time_of_decoding() -> None:
     untimed = Answer("x", "", "stop", Usage(9, 1), ttft_s=0.5, elapsed_s=0.5)
     totals = Totals().plus(ANSWER).plus(ANSWER).plus(untimed)
