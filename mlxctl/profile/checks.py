@@ -17,6 +17,7 @@ from mlxctl.profile.values import (
     DEFAULT_SSH_PORT,
     MAX_PORT,
     format_size,
+    is_host,
     is_loopback,
     parse_size,
     shown,
@@ -78,7 +79,7 @@ def _pins_of_nobody(data: Mapping[str, object]) -> Iterator[Fault]:
 def _open_api(data: Mapping[str, object]) -> Iterator[Fault]:
     api = _mapping(data.get("api"))
     host = api.get("host")
-    if isinstance(host, str) and not is_loopback(host) and api.get("api_key_file") is None:
+    if isinstance(host, str) and is_host(host) and not is_loopback(host) and api.get("api_key_file") is None:
         message = f"{shown(host)} can be reached from other machines, so the API needs a key"
         yield Fault(("api", "host"), message, "set api_key_file, or host: 127.0.0.1")
 

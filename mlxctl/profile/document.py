@@ -86,10 +86,10 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self._peek()
-        if isinstance(event, yaml.AliasEvent):
+        if self.check_event(yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]
             self._note(event, f"aliases (*{_key(event.anchor)}) are not allowed", "write the value out")
-            return yaml.ScalarNode(_NULL, "")
+            return yaml.ScalarNode(_NULL, "", event.start_mark, event.end_mark)
         self._strip(event)
         if self._depth == MAX_DEPTH:
             raise _TooDeep(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark)

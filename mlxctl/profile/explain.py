@@ -95,7 +95,8 @@ def _home_of(key: str) -> str | None:
     sections: tuple[tuple[str, type[Part]], ...] = (("api", Api), ("a node in nodes", Node), ("placement", Placement))
     if key in _keys(Profile):
         return "it belongs to the top of the profile, without indentation"
-    return next((f"it belongs to {section}" for section, part in sections if key in _keys(part)), None)
+    homes = [section for section, part in sections if key in _keys(part)]
+    return f"it belongs to {' or '.join(homes)}" if homes else None
 
 
 def _known_keys(section: Location) -> tuple[str, ...]:

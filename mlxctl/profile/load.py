@@ -144,7 +144,7 @@ def _overlaid(data: Mapping[str, object], settings: Iterable[Setting]) -> dict[s
 def _anchored_model(data: dict[str, object], settings: Sequence[Setting], folder: Path) -> dict[str, object]:
     """A model that is a directory, as an absolute path: the daemon and the workers run in folders of their own."""
     model = data.get("model")
-    if not isinstance(model, str) or model == "canary" or not model.isprintable():
+    if not isinstance(model, str) or model == "canary" or not model or not model.isprintable():
         return data
     base = Path.cwd() if any(setting.location == ("model",) for setting in settings) else folder
     path = os.path.join(base, os.path.expanduser(model))

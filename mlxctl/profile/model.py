@@ -93,7 +93,7 @@ Pin = Annotated[int, AfterValidator(_check_pin), Field(le=values.MAX_LAYERS)]
 
 def _size_field(key: str, default: int | None, minimum: int) -> Any:
     """A size that is called `key` in YAML and `key_bytes` here."""
-    return Field(default, ge=minimum, validation_alias=key, serialization_alias=key)
+    return Field(default=default, ge=minimum, validation_alias=key, serialization_alias=key)
 
 
 class Part(BaseModel):
@@ -156,8 +156,8 @@ class Profile(Part):
 
     name: Name
     model: Text = "canary"
-    context: int | None = Field(None, ge=1, le=values.MAX_CONTEXT)
-    concurrency: int = Field(8, ge=1, le=values.MAX_CONCURRENCY)
+    context: int | None = Field(default=None, ge=1, le=values.MAX_CONTEXT)
+    concurrency: int = Field(default=8, ge=1, le=values.MAX_CONCURRENCY)
     objective: Literal["throughput", "latency"] = "throughput"
     api: Api = Api()
     grpc_port: Port = values.DEFAULT_GRPC_PORT

@@ -23,8 +23,8 @@ MAX_CONCURRENCY = 1024
 MAX_LAYERS = 4096
 MAX_TEXT = 1024
 
-_SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?) ?([A-Za-z]{2,3})")
-_BARE_SIZE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?) ?([MGT]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([A-Za-z]{2,3})")
+_BARE_SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([MGT]?)", re.IGNORECASE)
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
@@ -66,7 +66,7 @@ def format_size(size_bytes: int) -> str:
 
 def check_host(text: str) -> str:
     """`text` if it is a host name, an IPv4 or an IPv6 address (with a zone or without); else an error that helps."""
-    if _is_host(text):
+    if is_host(text):
         return text
     raise fault(f"{shown(text)} is not a host name or address", _host_suggestion(text))
 
@@ -79,7 +79,8 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _is_host(text: str) -> bool:
+def is_host(text: str) -> bool:
+    """Whether `text` is a host name or address."""
     return _address(text) is not None or _is_host_name(text)
 
 
@@ -99,12 +100,12 @@ def _is_host_name(text: str) -> bool:
 
 def _host_suggestion(text: str) -> str | None:
     user, at, host = text.rpartition("@")
-    if at and _is_host_name(user) and _is_host(host):
+    if at and _is_host_name(user) and is_host(host):
         return f"write user: {user} and host: {host}"
     if text.startswith("[") and text.endswith("]") and _address(text[1:-1]):
         return f'write it without brackets: "{text[1:-1]}"'
     name, colon, port = text.rpartition(":")
-    if colon and port.isdecimal() and _is_host(name):
+    if colon and port.isdecimal() and is_host(name):
         return f"write host: {name}, and the port in its own key"
     if "://" in text:
         return "only the name, nothing before or after it"
