@@ -33,6 +33,7 @@ VARIABLES = (
     Variable("MLXCTL_API_PORT", "api.port", "port of the API"),
     Variable("MLXCTL_GRPC_PORT", "grpc_port", "first port of the workers, which count up from it"),
     Variable(HOME_VARIABLE, None, "folder of state, logs and history (default: the platform's state folder)"),
+    Variable("MLXCTL_DEBUG", None, "`1`: internal errors also print their traceback"),
 )
 
 
