@@ -121,7 +121,7 @@ def _cluster_name(target: Target) -> str | None:
     """The cluster to attach to, None for a private one. Raises NotRunning if it cannot be asked, UsageError."""
     from mlxctl.cli.clusters import known, not_running
 
-    name = target.cluster or _running_name(target.profile)
+    name = target.cluster or _only_name(target.profile)
     if name is None:
         return None
     cluster = known(name)
@@ -132,18 +132,19 @@ def _cluster_name(target: Target) -> str | None:
     return name
 
 
-def _running_name(profile: Path | None) -> str | None:
-    """What runs of the profile, or at all. Raises UsageError where several might be meant."""
-    from mlxctl.cli.clusters import running_names
+def _only_name(profile: Path | None) -> str | None:
+    """The cluster of the profile, or the only one; also one that died, for its user should know. Raises UsageError."""
+    from mlxctl.cli.clusters import lasting, running_names
     from mlxctl.profile import load_profile
 
-    running = running_names()
+    there = [cluster.name for cluster in lasting()]
     if profile is not None:
         name = load_profile(profile).name
-        return name if name in running else None
+        return name if name in there else None
+    running = running_names()
     if len(running) > 1:
         raise UsageError(f"several clusters are running: {', '.join(running)}", hint="choose with --cluster NAME")
-    return running[0] if running else None
+    return next(iter(running or there), None)
 
 
 def _answer_once(client: ChatClient, conversation: Conversation, *, as_json: bool) -> None:

@@ -52,9 +52,14 @@ def all_known() -> list[Known]:
     return [cluster for cluster in found if cluster is not None]
 
 
+def lasting() -> list[Known]:
+    """Clusters that were brought up to stay, running or not: all but the private ones of other commands."""
+    return [cluster for cluster in all_known() if not cluster.name.startswith(PRIVATE_PREFIX)]
+
+
 def running_names() -> list[str]:
-    """Clusters that serve or are about to, without the private ones of other commands."""
-    return [each.name for each in all_known() if each.life != "gone" and not each.name.startswith(PRIVATE_PREFIX)]
+    """Lasting clusters that serve or are about to."""
+    return [cluster.name for cluster in lasting() if cluster.life != "gone"]
 
 
 def not_running(name: str | None, cluster: Known | None) -> NotRunning:

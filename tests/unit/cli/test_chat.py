@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,16 @@ def test_the_answer_is_all_that_is_on_stdout(mlxctl: Mlxctl, api: ScriptedApi) -
     api.scripts = [[Thinking("hm"), "\n\nHello", " there."]]
     outcome = mlxctl("chat", "hi", "--url", api.base_url)
     assert (outcome.code, outcome.out, outcome.err) == (0, "Hello there.\n", "")
+
+
+def test_a_terminal_without_unicode_gets_question_marks(api: ScriptedApi) -> None:
+    api.scripts = [["Grüße"]]
+    command = [sys.executable, "-m", "mlxctl", "chat", "hi", "--url", api.base_url]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Gr??e\n", "")
 
 
 def test_the_message_can_come_from_stdin(mlxctl: Mlxctl, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +148,27 @@ def test_a_cluster_that_cannot_answer_exits_with_3(
     outcome = mlxctl("chat", "hi", "--cluster", "local")
     assert outcome.code == 3
     assert words in outcome.err
+
+
+def test_a_cluster_that_died_is_not_replaced_in_silence(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster(alive=False)
+    outcome = mlxctl("chat", "hi")
+    assert outcome.code == 3
+    assert "hint: mlxctl down local" in outcome.err
+
+
+def test_the_cluster_of_a_profile_is_used_if_it_runs(
+    mlxctl: Mlxctl, api: ScriptedApi, make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    make_cluster("mine")
+    make_cluster("other")
+    api.scripts = [["ok"]]
+    (tmp_path / "mine.yaml").write_text("name: mine\nnodes: [{name: a, host: localhost}]\n", encoding="utf-8")
+    assert mlxctl("chat", "hi", "--profile", str(tmp_path / "mine.yaml")).out == "ok\n"
+
+
+def test_a_broken_profile_exits_with_2(mlxctl: Mlxctl, tmp_path: Path) -> None:
+    assert mlxctl("chat", "hi", "--profile", str(tmp_path / "missing.yaml")).code == 2
 
 
 def test_an_unknown_cluster_exits_with_3(mlxctl: Mlxctl) -> None:

@@ -63,3 +63,21 @@ def test_since_leaves_older_lines_out(mlxctl: Mlxctl) -> None:
 @pytest.mark.parametrize("arguments", [("logs",), ("logs", "nobody")])
 def test_no_logs_are_no_running_cluster(mlxctl: Mlxctl, arguments: tuple[str, ...]) -> None:
     assert mlxctl(*arguments).code == 3
+
+
+@pytest.mark.usefixtures("own_home")
+def test_following_shows_what_is_written_meanwhile(mlxctl: Mlxctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_logs("local")
+    lines = iter(["2026-11-21T06:31:03.000Z still here\n"])
+
+    def write_and_leave(seconds_s: float) -> None:
+        line = next(lines, None)
+        if line is None:
+            raise KeyboardInterrupt
+        with paths.log_file("local", "worker-1").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    monkeypatch.setattr("mlxctl.cli.logs.time.sleep", write_and_leave)
+    outcome = mlxctl("logs", "--follow")
+    assert outcome.code == 130
+    assert outcome.out.splitlines()[2:] == ["2026-11-21T06:31:03.000Z worker-1    still here"]

@@ -96,3 +96,20 @@ def test_a_list_of_clusters_is_a_document_too(mlxctl: Mlxctl, make_cluster: Make
     document = json.loads(mlxctl("status", "--json").out)
     assert document["schema"] == "mlxctl.clusters/1"
     assert [cluster["stages"] for cluster in document["clusters"]] == [2, 2]
+
+
+def test_watching_in_a_pipe_gives_a_line_for_each_look(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_cluster()
+    pauses: list[float] = []
+
+    def pause(seconds_s: float) -> None:
+        pauses.append(seconds_s)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlxctl.cli.status.time.sleep", pause)
+    outcome = mlxctl("status", "--watch", "--interval", "0.5", "--json")
+    assert (outcome.code, pauses) == (130, [0.5, 0.5])
+    assert [json.loads(line)["cluster"] for line in outcome.out.splitlines()] == ["scripted", "scripted"]
