@@ -112,11 +112,8 @@ def free_json_object(rng: Random, dialogue: Dialogue) -> Turn:
     end = choose(rng, _JSON["end"])
     request = _Request(rng, ask, choose(rng, ["", "", "", '"', "'"]))
     kind = next((kind for limit, kind in _KINDS if point < limit), None)
-    if kind:
-        text, content = kind(request)
-    else:
-        text, content, end = *_without_content(rng, "empty" if point < 0.96 else "any"), ""
-    return Turn(_ended(rng, text, end), *_object_reply(content))
+    text, content = kind(request) if kind else _without_content(rng, "empty" if point < 0.96 else "any")
+    return Turn(_ended(rng, text, end if kind else ""), *_object_reply(content))
 
 
 def _ended(rng: Random, text: str, end: str) -> str:
