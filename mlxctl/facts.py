@@ -66,7 +66,7 @@ class ModelFacts:
 
     `embedding_bytes` lie on the first stage; `head_bytes` on the last, or, if `tied` (then 0), the embedding again.
     `other_first_bytes` and `other_last_bytes` (final norm …) go with the first and last stage, `other_every_bytes` with
-    each. `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype
+    each, as do the caches `stage_caches`. `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype
     and shape. `has_weights` is false where only a configuration was found.
     """
 
@@ -90,6 +90,7 @@ class ModelFacts:
     other_last_bytes: int = 0
     other_every_bytes: int = 0
     boundary_token_bytes: int = 0
+    stage_caches: tuple[CacheGrowth, ...] = ()
     attention_heads: int = 1
     head_macs: int = 0
     has_weights: bool = True
@@ -116,6 +117,7 @@ class NodeFacts:
 
     Nodes with one `host_id` are processes of one machine and share its memory. `flops` is dense 16-bit floating-point
     operations a second. `link_bytes_per_s` and `link_latency_s` describe the network that other hosts reach it by.
+    `parallel_workers` of the machine's processes compute at full speed side by side (CPU cores; one on a GPU).
     """
 
     name: str
@@ -129,6 +131,7 @@ class NodeFacts:
     flops: float | None = None
     link_bytes_per_s: float | None = None
     link_latency_s: float | None = None
+    parallel_workers: float = 1.0
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_map
 from mlx_lm import utils as mlx_lm_utils
 
 from mlxctl.errors import CheckpointError
@@ -27,13 +28,14 @@ UNBOUNDED_CONTEXT = 1 << 20
 
 
 def build_from_config(path: Path) -> LoadedModel:
-    """The model that config.json describes, its parameters lazy and random. Raises CheckpointError."""
+    """The model that config.json describes, its parameters lazy zeros. Raises CheckpointError."""
     config = read_config(path)
     try:
         model_class, args_class = mlx_lm_utils._get_classes(config)
         model = model_class(args_class.from_dict(config))
         model.set_dtype(getattr(mx, stored_dtype(config)))
         _quantize(model, config)
+        model.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), model.parameters()))
     except (Exception, SystemExit) as error:
         raise CheckpointError(
             f"mlx-lm cannot build the {config['model_type']} model of {path}: {' '.join(str(error).split())}",

@@ -83,6 +83,9 @@ def _facts(
         other_last_bytes=outer.other_last_bytes,
         other_every_bytes=outer.other_every_bytes,
         boundary_token_bytes=_boundary_bytes(cuts),
+        stage_caches=tuple(
+            growth for slot in traced.outer_slots for growth in cache_growth(traced.slots[slot], sum(TRACED_TOKENS))
+        ),
         attention_heads=configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1),
         head_macs=vocabulary * hidden,
         has_weights=bool(headers),

@@ -6,7 +6,6 @@ apart into one piece a layer and one for the logits; the weights found in a piec
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +16,9 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
+from mlxctl.sharding.graph import dependencies
 from mlxctl.sharding.pytree import arrays_in, map_arrays
 from mlxctl.sharding.swap import restore, swap
-from mlxctl.sharding.trace import _ancestors, _inputs_by_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +89,8 @@ class _Watch:
     def readers(self, weights: Mapping[str, mx.array]) -> dict[str, frozenset[int]]:
         """The pieces that hang on each of `weights`."""
         named = {f"w{number}": array for number, array in enumerate(weights.values())}
-        graph = io.StringIO()
-        mx.export_to_dot(graph, **self._results, **named)
-        inputs = _inputs_by_array(graph.getvalue())
         found: dict[str, set[int]] = {name: set() for name in named}
-        for result, owner in self._owners.items():
-            for name in _ancestors(result, inputs) & named.keys():
-                found[name].add(owner)
+        for result, sources in dependencies(self._results, named).items():
+            for name in sources:
+                found[name].add(self._owners[result])
         return {path: frozenset(found[name]) for path, name in zip(weights, named, strict=True)}

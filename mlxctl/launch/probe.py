@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 
+from mlxctl.errors import UsageError
 from mlxctl.facts import NodeFacts
 from mlxctl.launch import probe_macos
-from mlxctl.profile import Profile
+from mlxctl.profile import Node, Profile
 
 UNLIMITED_BYTES = 1 << 60
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
@@ -25,6 +26,32 @@ def probe_local(profile: Profile) -> tuple[NodeFacts, ...]:
         return ()
     machine = probe_machine()
     return tuple(replace(machine, name=node.name) for node in local)
+
+
+def known_nodes(profile: Profile) -> tuple[NodeFacts, ...]:
+    """Facts of every node of `profile`, in its order, for `plan`: this machine is probed, of others the profile tells
+    the memory and the rest is assumed. Raises UsageError for one whose memory nobody tells.
+    """
+    probed = {facts.name: facts for facts in probe_local(profile)}
+    return tuple(probed[node.name] if node.is_local else _assumed(node) for node in profile.nodes)
+
+
+def _assumed(node: Node) -> NodeFacts:
+    if node.memory_bytes is None:
+        raise UsageError(
+            "it is another machine, and asking it over SSH is not supported yet",
+            hint="give its memory in the profile, or describe the machines in a file for --simulate",
+            node=node.name,
+        )
+    return NodeFacts(
+        name=node.name,
+        host_id=node.host,
+        chip="unknown chip",
+        os="macOS",
+        memory_bytes=node.memory_bytes,
+        available_bytes=node.memory_bytes,
+        sources={"memory_bytes": "profile", "available_bytes": "assumed"},
+    )
 
 
 def probe_machine() -> NodeFacts:
@@ -48,6 +75,7 @@ def probe_linux(name: str, proc: Path = Path("/proc"), cgroup: Path = Path("/sys
         os="Linux",
         memory_bytes=total,
         available_bytes=available,
+        parallel_workers=float(psutil.cpu_count(logical=False) or 1),
         sources={"memory_bytes": "measured", "available_bytes": "measured", "chip": "measured"},
     )
 

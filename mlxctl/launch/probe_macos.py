@@ -9,13 +9,13 @@ import re
 import subprocess
 
 from mlxctl.facts import NodeFacts, Source
+from mlxctl.hardware import find_mac, flops_of, wired_limit
 
 COMMAND_TIMEOUT_S = 10.0
 SYSCTL_KEYS = ("hw.memsize", "machdep.cpu.brand_string", "iogpu.wired_limit_mb")
 _PAGES = re.compile(r'^"?Pages (free|inactive|speculative|purgeable)"?:\s+(\d+)\.', re.MULTILINE)
 _PAGE_SIZE = re.compile(r"page size of (\d+) bytes")
 _GPU_CORES = re.compile(r"^\s*Total Number of Cores:\s*(\d+)", re.MULTILINE)
-_GIB = 1 << 30
 
 
 def probe(name: str) -> NodeFacts:
@@ -23,20 +23,23 @@ def probe(name: str) -> NodeFacts:
     settings = parse_sysctl(_output("sysctl", *SYSCTL_KEYS))
     memory_bytes = int(settings["hw.memsize"])
     wired_bytes, wired_source = wired_limit(memory_bytes, int(settings.get("iogpu.wired_limit_mb", "0")))
+    chip = settings.get("machdep.cpu.brand_string", "Apple silicon")
+    cores = parse_gpu_cores(_output("system_profiler", "SPDisplaysDataType"))
+    mac = find_mac(chip, memory_bytes, cores)
+    sources: dict[str, Source] = dict.fromkeys(("chip", "memory_bytes", "available_bytes"), "measured")
+    sources |= {"wired_limit_bytes": wired_source}
+    sources |= {"bandwidth_bytes_per_s": "table", "flops": "assumed"} if mac else {}
     return NodeFacts(
         name=name,
         host_id=name,
-        chip=settings.get("machdep.cpu.brand_string", "Apple silicon"),
+        chip=chip,
         os="macOS",
         memory_bytes=memory_bytes,
         available_bytes=parse_vm_stat(_output("vm_stat")),
         wired_limit_bytes=wired_bytes,
-        sources={
-            "chip": "measured",
-            "memory_bytes": "measured",
-            "available_bytes": "measured",
-            "wired_limit_bytes": wired_source,
-        },
+        bandwidth_bytes_per_s=mac.bandwidth_bytes_per_s if mac else None,
+        flops=flops_of(mac, cores) if mac else None,
+        sources=sources,
     )
 
 
@@ -56,13 +59,6 @@ def parse_gpu_cores(text: str) -> int | None:
     """GPU cores in the text of `system_profiler SPDisplaysDataType`."""
     found = _GPU_CORES.search(text)
     return int(found[1]) if found else None
-
-
-def wired_limit(memory_bytes: int, set_mb: int) -> tuple[int, Source]:
-    """What the GPU may wire: as set by iogpu.wired_limit_mb, else macOS's default share of the memory."""
-    if set_mb > 0:
-        return set_mb << 20, "measured"
-    return memory_bytes * (3 if memory_bytes > 36 * _GIB else 2) // (4 if memory_bytes > 36 * _GIB else 3), "assumed"
 
 
 def _output(*command: str) -> str:

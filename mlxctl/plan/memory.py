@@ -44,6 +44,7 @@ class StageMemory:
 
     def __init__(self, model: ModelFacts, context: int, concurrency: int, fused_attention: bool) -> None:
         self._model = model
+        self._stage_kv = sum(cache.bytes(context) for cache in model.stage_caches) * concurrency
         self._layer_kv = [layer.kv_bytes(context) * concurrency for layer in model.layers]
         self._weights_before = list(accumulate((layer.weight_bytes for layer in model.layers), initial=0))
         self._kv_before = list(accumulate(self._layer_kv, initial=0))
@@ -53,7 +54,7 @@ class StageMemory:
 
     def of(self, start: int, stop: int) -> StageBytes:
         """What the stage that runs layers [start, stop) needs."""
-        kv = self._kv_before[stop] - self._kv_before[start]
+        kv = self._kv_before[stop] - self._kv_before[start] + self._stage_kv
         weights = self._weights_before[stop] - self._weights_before[start] + self._others(start, stop)
         growth = max(self._layer_kv[start:stop], default=0)
         logits = self._logits if stop == self._model.layer_count else 0
@@ -86,7 +87,11 @@ def memory_pools(profile: Profile, nodes: Sequence[NodeFacts]) -> tuple[Pool, ..
     The others share their machine: the least of its wired limit, its memory less the reserve, and what is free now.
     """
     wanted = {node.name: node for node in profile.nodes}
-    own = [Pool(_own_bytes(profile, node), (node.name,), "memory set") for node in nodes if _is_set(profile, node)]
+    own = [
+        Pool(_own_bytes(profile, node), (node.name,), "what the profile says")
+        for node in nodes
+        if _is_set(profile, node)
+    ]
     hosts: dict[str, list[NodeFacts]] = {}
     for node in nodes:
         if not _is_set(profile, node):
@@ -109,7 +114,7 @@ def _own_bytes(profile: Profile, facts: NodeFacts) -> int:
 
 
 def _machine_limit(facts: NodeFacts, reserve: int) -> tuple[int, str]:
-    limits = [(facts.memory_bytes - reserve, "memory less reserve"), (facts.available_bytes, "free now")]
+    limits = [(facts.memory_bytes - reserve, "all but the reserve"), (facts.available_bytes, "what is free now")]
     if facts.wired_limit_bytes is not None:
-        limits.append((facts.wired_limit_bytes, "GPU wired limit"))
+        limits.append((facts.wired_limit_bytes, "what the GPU may wire"))
     return min(limits, key=lambda limit: limit[0])

@@ -57,6 +57,23 @@ class Problem:
         """The memory that `node` draws from."""
         return self.pools[self._pool_of[node]]
 
+    def stage_times(self, stages: Sequence[Stage]) -> tuple[float, ...]:
+        """Seconds of one step of each stage, as the search weighs them."""
+        place = {layer: position for position, layer in enumerate(self.positions)}
+        index = {node.name: n for n, node in enumerate(self.nodes)}
+        return tuple(self._cost(index[s.node], place[s.start], place[s.stop])[0] / 1e9 for s in stages)
+
+    def widened(self, stage: Stage) -> list[tuple[int, int]]:
+        """The layer ranges that `stage` would have with one more piece of the model, at its start or its end."""
+        start, stop = self.positions.index(stage.start), self.positions.index(stage.stop)
+        wider = [(self.positions[start - 1], stage.stop)] if start else []
+        return wider + ([(stage.start, self.positions[stop + 1])] if stop + 1 < len(self.positions) else [])
+
+    def excess_bytes(self, stage: Stage, start: int, stop: int) -> int:
+        """How much more than `stage` layers [start, stop) need on its node."""
+        node = next(node for node in self.nodes if node.name == stage.node)
+        return self.needed_bytes(node, start, stop) - stage.needed_bytes
+
     def needed_bytes(self, node: NodeFacts, start: int, stop: int) -> int:
         """All that a stage of layers [start, stop) needs on `node`."""
         return self._memory[node.fused_attention].of(start, stop).total

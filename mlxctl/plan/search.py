@@ -83,6 +83,10 @@ class Search:
                 return label.stages()
         return None
 
+    def is_possible(self) -> bool:
+        """Whether there is any split at all."""
+        return any(self._cheapest(count, _NO_LIMIT, even=False) is not None for count in self._counts())
+
     def _counts(self) -> range:
         return range(max(1, self.pinned.bit_count()), min(len(self.nodes), self.ends) + 1)
 

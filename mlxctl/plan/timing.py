@@ -1,4 +1,4 @@
-"""How long a stage takes: bytes over bandwidth, arithmetic over its rate, one hop. Pure; for planner and `explain`."""
+"""How long a stage takes: bytes over bandwidth, arithmetic over its rate, one hop. Pure; for planner and prediction."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ LANE_ROWS = 1
 ASSUMED_BANDWIDTH_BYTES_PER_S = 50e9
 """For a node of which nothing is known."""
 
+USABLE_BANDWIDTH = 0.8
+USABLE_FLOPS = 0.6
+"""Of a published figure, what decoding and prefill reach in practice; measured figures are taken as they are."""
+
 LOCAL_HOP_S = 0.3e-3
 """From one worker's result to the next one's start on the same machine (measured 0.14 to 0.5 ms)."""
 
@@ -29,7 +33,7 @@ LINK_BYTES_PER_S = 117e6
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Seconds that one step of one lane keeps a stage busy, and what bounds it."""
+    """Seconds that one step of one lane keeps a stage busy, and what bounds them."""
 
     compute_s: float
     hop_s: float
@@ -41,31 +45,30 @@ class StepTime:
 
 
 class StageTiming:
-    """Times of any stage for a step over `rows` sequences of `tokens` new tokens each, `past` tokens in the caches."""
+    """Times of any stage for a step over `rows` sequences of `tokens` new tokens each, `past` tokens in the caches.
+
+    Without `logits` (all chunks of a prompt but its last token) the head is left out.
+    """
 
     def __init__(self, model: ModelFacts, rows: int, tokens: int, past: int, logits: bool = True) -> None:
         steps = rows * tokens
-        self._model = model
-        self._head = logits
-        self._boundary_bytes = model.boundary_token_bytes * steps
-        self._read_before = list(
-            accumulate((layer.read_bytes(steps) + rows * layer.kv_bytes(past) for layer in model.layers), initial=0)
-        )
+        reads = (layer.read_bytes(steps) + rows * layer.kv_bytes(past) for layer in model.layers)
+        self._read_before = list(accumulate(reads, initial=0))
         self._macs_before = list(accumulate((layer.token_macs * steps for layer in model.layers), initial=0))
-        self._head_macs = model.head_macs * rows
-
-    def bytes(self, start: int, stop: int) -> int:
-        """Bytes read from memory by layers [start, stop), with the head on the last stage."""
-        head = self._model.output_bytes if self._head and stop == self._model.layer_count else 0
-        return self._read_before[stop] - self._read_before[start] + head
+        self._boundary_bytes = model.boundary_token_bytes * steps
+        self._end = model.layer_count
+        self._head_bytes = model.output_bytes if logits else 0
+        self._head_macs = model.head_macs * rows if logits else 0
 
     def of(self, node: NodeFacts, start: int, stop: int, sharers: int, one_host: bool) -> StepTime:
-        """The step on `node`, of whose machine `sharers` processes compute at once."""
-        read_s = self.bytes(start, stop) / (node.bandwidth_bytes_per_s or ASSUMED_BANDWIDTH_BYTES_PER_S)
-        macs = self._macs_before[stop] - self._macs_before[start]
-        macs += self._head_macs if self._head and stop == self._model.layer_count else 0
-        arithmetic_s = 2 * macs / node.flops if node.flops else 0.0
-        compute_s = max(read_s, arithmetic_s) * sharers
+        """The step of layers [start, stop) on `node`, of whose machine `sharers` processes compute at once."""
+        last = stop == self._end
+        size = self._read_before[stop] - self._read_before[start] + (self._head_bytes if last else 0)
+        macs = self._macs_before[stop] - self._macs_before[start] + (self._head_macs if last else 0)
+        read_s = size / usable_bandwidth(node)
+        flops = usable_flops(node)
+        arithmetic_s = 2 * macs / flops if flops else 0.0
+        compute_s = max(read_s, arithmetic_s) * max(1.0, sharers / node.parallel_workers)
         hop_s = self._hop_s(node, one_host)
         bound: Bound = "memory bandwidth" if read_s >= arithmetic_s else "arithmetic"
         return StepTime(compute_s, hop_s, bound if compute_s >= hop_s else "hops")
@@ -75,6 +78,21 @@ class StageTiming:
             return LOCAL_HOP_S
         carried_s = self._boundary_bytes / (node.link_bytes_per_s or LINK_BYTES_PER_S)
         return (node.link_latency_s or LINK_HOP_S) + carried_s
+
+
+def usable_bandwidth(node: NodeFacts) -> float:
+    """Bytes a second that decoding reads on `node`."""
+    if node.bandwidth_bytes_per_s is None:
+        return ASSUMED_BANDWIDTH_BYTES_PER_S
+    measured = node.sources.get("bandwidth_bytes_per_s") == "measured"
+    return node.bandwidth_bytes_per_s * (1.0 if measured else USABLE_BANDWIDTH)
+
+
+def usable_flops(node: NodeFacts) -> float | None:
+    """Operations a second that matrix products reach on `node`; None if nothing is known."""
+    if node.flops is None:
+        return None
+    return node.flops * (1.0 if node.sources.get("flops") == "measured" else USABLE_FLOPS)
 
 
 def sharers(nodes: Sequence[NodeFacts], node: NodeFacts) -> int:
