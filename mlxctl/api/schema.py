@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -153,19 +152,13 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _zero(value: float) -> float:
-    if value != 0:
-        raise ValueError("only 0 is supported")
-    return value
-
-
 _STOP: Final = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
 _STOP_SCHEMA: Final = {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}]}
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Stops = Annotated[
     list[StopString], Field(max_length=MAX_STOPS), BeforeValidator(_as_list), WithJsonSchema(_STOP_SCHEMA)
 ]
-Zero = Annotated[float, AfterValidator(_zero), WithJsonSchema({"type": "number", "const": 0})]
+Zero = Annotated[float, Field(ge=0, le=0)]
 TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
@@ -188,12 +181,12 @@ class ChatRequest(Strict):
     tool_choice: Literal["auto", "none"] | None = None
     chat_template_kwargs: dict[str, JsonValue] | None = None
 
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
     logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
     response_format: TextFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     parallel_tool_calls: Literal[True] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -186,8 +187,6 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     config = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
     changed_model(tmp_path, tokenizer_config=config)
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
-    try:
+    with contextlib.suppress(CheckpointError):
         Tokenizer.load(tmp_path)
-    except CheckpointError:
-        pass
     assert not (tmp_path / "ran").exists()

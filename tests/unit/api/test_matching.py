@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ STOPS = st.lists(st.text(alphabet="ab\né", min_size=1, max_size=5), max_size=4)
 
 def pieces_of(text: str, cuts: list[int]) -> list[str]:
     bounds = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    return [text[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [text[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 CUTS = st.lists(st.integers(0, 100), max_size=8)
