@@ -17,8 +17,7 @@ from mlxctl.chat.client import ChatClient
 from mlxctl.errors import ClusterBusy, LaunchError, NotRunning
 from mlxctl.launch.daemon_process import DaemonOrder, DaemonProcess
 from mlxctl.launch.events import PhaseEvent
-from mlxctl.launch.processes import is_alive
-from mlxctl.launch.state import ClusterState, list_clusters, read_state
+from mlxctl.launch.state import PRIVATE_PREFIX, ClusterState, list_clusters, living, read_state
 from mlxctl.launch.teardown import TeardownReport, take_down
 from mlxctl.paths import profile_file
 from mlxctl.profile import Profile, load_profile
@@ -61,7 +60,7 @@ class Cluster:
         """
         if not isinstance(profile, Profile):
             profile = load_profile(Path(profile) if profile is not None else None, overrides or {})
-        name = f"private-{secrets.token_hex(4)}" if private else profile.name
+        name = f"{PRIVATE_PREFIX}{secrets.token_hex(4)}" if private else profile.name
         if not private:
             _refuse_second(profile.name)
         daemon = DaemonProcess(DaemonOrder(profile.to_json(), name, any_port=private, attached=private or attached))
@@ -116,7 +115,7 @@ class Cluster:
 def running_profile(name: str) -> tuple[ClusterState, Profile] | None:
     """State and profile of the cluster `name` if it is up. Raises ClusterBusy while somebody brings it up or down."""
     state = read_state(name)
-    if state is None or not is_alive(state.coordinator):
+    if state is None or state.coordinator not in living(state):
         return None
     if state.phase != "ready":
         doing = "brought up" if state.phase == "starting" else "taken down"
@@ -130,15 +129,15 @@ def _refuse_second(name: str) -> None:
 
 
 def _running(name: str | None) -> ClusterState:
-    states = [state for n in ([name] if name else list_clusters()) if (state := read_state(n)) is not None]
-    running = [state for state in states if state.phase == "ready" and is_alive(state.coordinator)]
-    if not running:
-        dead = next((state.name for state in states if not is_alive(state.coordinator)), None)
-        what = (
-            f"the coordinator of {dead} is gone" if dead else f"no cluster {name or ''} is running".replace("  ", " ")
-        )
-        raise NotRunning(what, hint=f"mlxctl down {dead}" if dead else "mlxctl up")
-    if len(running) > 1:
-        names = ", ".join(state.name for state in running)
-        raise NotRunning(f"several clusters are running: {names}", hint="name the one you mean")
-    return running[0]
+    """Raises NotRunning if there is none, or several to choose from."""
+    names = [name] if name else [each for each in list_clusters() if not each.startswith(PRIVATE_PREFIX)]
+    states = [state for each in names if (state := read_state(each)) is not None]
+    running = [state for state in states if state.phase == "ready" and state.coordinator in living(state)]
+    if len(running) == 1:
+        return running[0]
+    if running:
+        raise NotRunning("several clusters are running: " + ", ".join(each.name for each in running), hint="name one")
+    dead = next((state.name for state in states if state.coordinator not in living(state)), None)
+    if dead is not None:
+        raise NotRunning(f"the coordinator of {dead} is gone", hint=f"mlxctl down {dead}")
+    raise NotRunning(f"no cluster named {name} is running" if name else "no cluster is running", hint="mlxctl up")

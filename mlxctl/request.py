@@ -1,4 +1,4 @@
-"""What a client asks the engine for, as plain values. Shared by api, coordinator, wire and sharding; imports nothing."""
+"""What a client asks the engine for, as plain values. Shared by api, coordinator, wire and sharding."""
 
 from __future__ import annotations
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 from mlxctl import paths
 from mlxctl.chat.client import ChatClient
 from mlxctl.errors import NotRunning
-from mlxctl.launch.state import ClusterState, list_clusters, living, read_state
+from mlxctl.launch.state import PRIVATE_PREFIX, ClusterState, list_clusters, living, read_state
 from mlxctl.profile import Profile
 
 Life = Literal["starting", "up", "gone"]
-PRIVATE_PREFIX = "private-"  # belongs to the process that brought it up
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,10 @@ class PlainProgress:
         if event.state == "done" and event.node is None:
             return
         place = f" [{event.node}]" if event.node else ""
-        detail = f": {event.detail}" if event.detail else ""
-        word = " failed" if event.state == "failed" else ""
-        say(f"{event.title}{place}{word}{detail}" if event.node or word else f"{event.title} …")
+        if event.state == "failed":  # why is said by the error that follows
+            say(f"{event.title}{place} failed")
+            return
+        say(f"{event.title}{place}: {event.detail}" if event.node else f"{event.title} …")
 
 
 class LiveProgress:

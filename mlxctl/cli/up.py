@@ -39,9 +39,10 @@ def up(
         return
     with progress() as on_event:
         cluster = Cluster.up(chosen, private=False, attached=foreground, on_event=on_event, timeout_s=timeout)
-    _summary(cluster)
     if foreground:
         _stay(cluster)
+    else:
+        _summary(cluster)
 
 
 def _already_up(profile: Any, *, recreate: bool) -> bool:
@@ -80,9 +81,10 @@ def _summary(cluster: Any) -> None:
 
 def _stay(cluster: Any) -> None:
     """Wait for Ctrl-C or SIGTERM, or for the coordinator's end; then take the cluster down."""
-    say("serving; Ctrl-C takes it down")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
+        _summary(cluster)
+        say("serving; Ctrl-C takes it down")
         cluster.wait()
     except KeyboardInterrupt:
         say("taking it down …")

@@ -112,7 +112,7 @@ class Daemon:
     def _report(self, record: StateRecord) -> Any:
         def report(event: PhaseEvent) -> None:
             log.info("%s%s: %s %s", event.title, f" on {event.node}" if event.node else "", event.state, event.detail)
-            if event.node is None and event.state == "done":
+            if event.node is None:
                 record.write("starting")
             self._say(event)
 

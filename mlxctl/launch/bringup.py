@@ -98,6 +98,7 @@ class Spawn:
             log = NodeLog(logs_dir(launch.name) / f"{stage.node}.log")
             worker = await WorkerProcess.start(stage.node, name, hosts[stage.node], port, tries, log)
             launch.workers.append(worker)
+        report(PhaseEvent(self.title, "running", detail=f"{len(launch.workers)} processes"))
         async with _FirstError() as group:
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True):
                 group.create_task(self._certify(launch, worker, stage.index, hosts[stage.node], report))

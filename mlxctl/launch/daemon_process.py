@@ -43,6 +43,7 @@ class DaemonProcess:
 
     def __init__(self, order: DaemonOrder) -> None:
         self.name = order.name
+        self._late = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mlxctl", "daemon"],
             stdin=subprocess.PIPE,
@@ -55,7 +56,7 @@ class DaemonProcess:
 
     def follow(self, on_event: OnEvent, timeout_s: float | None) -> ReadyEvent:
         """Wait until the cluster serves. Raises what made it fail, or TimedOut; then nothing of it is left."""
-        timer = threading.Timer(timeout_s or 0.0, self._process.terminate)
+        timer = threading.Timer(timeout_s or 0.0, self._give_up)
         if timeout_s is not None:
             timer.start()
         failed: FailedEvent | None = None
@@ -73,9 +74,13 @@ class DaemonProcess:
         finally:
             timer.cancel()
         self._process.wait()
-        if timeout_s is not None and failed is not None and failed.error == "Interrupted":
+        if self._late:
             raise TimedOut(f"the cluster was not ready in {timeout_s:g} s; nothing of it is left")
         raise self._error(failed)
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._process.terminate()
 
     def detach(self) -> None:
         """Let a ready cluster go on without this process."""

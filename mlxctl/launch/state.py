@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlxctl.launch.bringup import Launch
 
 STATE_VERSION = 1
+PRIVATE_PREFIX = "private-"  # names of clusters that belong to the process that brought them up
 
 Phase = Literal["starting", "ready", "draining", "failed"]
 

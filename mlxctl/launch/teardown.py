@@ -10,7 +10,7 @@ import httpx2
 from mlxctl import paths
 from mlxctl.errors import LaunchError
 from mlxctl.launch.processes import ProcessId, end, is_alive
-from mlxctl.launch.state import ClusterState, read_state, remove_state
+from mlxctl.launch.state import ClusterState, living, read_state, remove_state
 
 ASK_TIMEOUT_S = 5.0
 END_MARGIN_S = 10.0  # beyond the drain, for a coordinator that is taking its cluster down
@@ -35,12 +35,10 @@ def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownRepo
     state = read_state(name)
     if state is None:
         return TeardownReport(name, ran=False)
-    coordinator = state.coordinator
-    asked = not force and is_alive(coordinator) and _ask_to_stop(state, drain_s)
+    asked = not force and state.coordinator in living(state) and _ask_to_stop(state, drain_s)
     if asked:
-        _wait_for_end(coordinator, drain_s + END_MARGIN_S)
-    processes = [coordinator, *(worker.process for worker in state.workers)]
-    left = [process for process in processes if is_alive(process)]
+        _wait_for_end(state.coordinator, drain_s + END_MARGIN_S)
+    left = living(state)
     survivors = end(left, 0.0 if force else KILL_GRACE_S)
     if survivors:
         pids = ", ".join(str(process.pid) for process in survivors)

@@ -44,7 +44,7 @@ class WorkerProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_LIMIT_BYTES,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "GRPC_VERBOSITY": "NONE"},  # its errors reach us as statuses
         )
         return cls(node, process, log)
 
@@ -84,7 +84,10 @@ class WorkerProcess:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         try:
-            return json.loads(line)[key]
+            message = json.loads(line)
+            if "error" in message:
+                raise LaunchError(message["error"], hint=message["hint"], node=self.node)
+            return message[key]
         except (ValueError, KeyError) as error:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_GRACE_S):

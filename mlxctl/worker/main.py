@@ -1,8 +1,8 @@
 """A worker's life: handshake on stdin and stdout, serve until told to stop, orphaned, or out of lease.
 
-The launcher reads two JSON lines from stdout, {"request": CSR} and {"port": …}, and writes one to stdin,
-{"certificate": …, "authority": …}, both PEM. From then on stdin stays open and silent: its end means that the launcher
-is gone. Logs go to stderr. Called by the hidden verb `mlxctl worker`.
+The launcher reads two JSON lines from stdout, {"request": CSR} and {"port": …} or {"error": …, "hint": …}, and writes
+one to stdin, {"certificate": …, "authority": …}, all PEM. From then on stdin stays open and silent: its end means that
+the launcher is gone. Logs go to stderr. Called by the hidden verb `mlxctl worker`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,11 @@ def run(name: str, host: str, port: int, port_tries: int) -> None:
 
     server = grpc.server(ThreadPoolExecutor(16, thread_name_prefix="grpc"), options=OPTIONS)
     add_to_server(WorkerService(identity, life.prolong, life.stop), server)
-    bound = _bind(server, identity, host, port, port_tries)
+    try:
+        bound = _bind(server, identity, host, port, port_tries)
+    except PortTaken as error:
+        _say({"error": error.message, "hint": error.hint})
+        raise
     server.start()
     _say({"port": bound})
     code = 0
