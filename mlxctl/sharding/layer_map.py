@@ -26,20 +26,18 @@ class Crossing:
     unread: frozenset[str]
 
     def check(self, boundary: Boundary, rows: int, columns: int) -> None:
-        """Raises CorruptFrame unless the arrays of `boundary` are those of `rows` sequences, `columns` tokens each."""
-        arrays = boundary.arrays
-        traced = [template.blanks for template in self.templates]
-        if not arrays or len(boundary.dicts) != len(self.templates[0].dicts):
+        """Raises CorruptFrame unless the hidden state in `boundary` is that of `rows` sequences of `columns` tokens."""
+        path, like = next(iter(self.templates[0].blanks.items()))  # the hidden state; others may follow the context
+        array = boundary.arrays.get(path)
+        if array is None or len(boundary.dicts) != len(self.templates[0].dicts):
             raise CorruptFrame("the activation has not the structure of this model's")
-        for path, array in arrays.items():
-            likes = [like[path] for like in traced if path in like]
-            if any(like.dtype != dtype_name(array) for like in likes):
-                raise CorruptFrame(f"the activation is {dtype_name(array)}, not {likes[0].dtype}")
-            if not _shape_fits(array.shape, [like.shape for like in likes], rows, columns):
-                raise CorruptFrame(
-                    f"the activation has shape {array.shape}, which {rows} x {columns} tokens do not have; "
-                    f"{TRACED_TOKENS[0]} tokens have {likes[0].shape}"
-                )
+        if like.dtype != dtype_name(array):
+            raise CorruptFrame(f"the activation is {dtype_name(array)}, not {like.dtype}")
+        if not _shape_fits(array.shape, [template.blanks[path].shape for template in self.templates], rows, columns):
+            raise CorruptFrame(
+                f"the activation has shape {array.shape}, which {rows} x {columns} tokens do not have; "
+                f"{TRACED_TOKENS[0]} tokens have {like.shape}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +97,17 @@ def layer_map(layer_count: int, traced: Trace) -> LayerMap:
         return LayerMap(layer_count, kinds, ((),) * layer_count, (), dict.fromkeys(cuts, _OUT_OF_ORDER), {})
     calls = traced.steps[0].calls
     slots = tuple(call.slots for call in calls)
-    illegal = dict([*(item for step in traced.steps for item in _long_reads(step)), *_shared_slots(slots)])
-    crossings = {cut: _crossing(traced.steps, cut) for cut in cuts if cut not in illegal}
+    unread = {cut: _unread((*traced.steps, *traced.long_steps), cut) for cut in cuts}
+    growing = (
+        item
+        for steps in (traced.steps, traced.long_steps)
+        if steps
+        for cut in cuts
+        for item in _growing(steps, cut, unread[cut])
+    )
+    long_reads = (item for step in traced.steps for item in _long_reads(step))
+    illegal = dict([*growing, *long_reads, *_shared_slots(slots)])
+    crossings = {cut: _crossing(traced.steps, cut, unread[cut]) for cut in cuts if cut not in illegal}
     return LayerMap(layer_count, kinds, slots, traced.outer_slots, dict(sorted(illegal.items())), crossings)
 
 
@@ -131,36 +138,51 @@ def _forbid(first: int, last: int, why: str) -> Iterator[tuple[int, str]]:
     return ((cut, why) for cut in range(first + 1, last + 1))
 
 
-def _crossing(steps: tuple[Step, ...], cut: int) -> Crossing:
+def _crossing(steps: Sequence[Step], cut: int, unread: frozenset[str]) -> Crossing:
     outputs = [step.calls[cut - 1].output for step in steps]
-    paths = frozenset(path for output in outputs for path in output.arrays)
-    templates = tuple(output.map_arrays(lambda _path, array: blank_of(array)) for output in outputs)
-    return Crossing(templates, paths - _wanted(steps, cut))
+    return Crossing(tuple(output.map_arrays(lambda _path, array: blank_of(array)) for output in outputs), unread)
 
 
-def _wanted(steps: tuple[Step, ...], cut: int) -> frozenset[str]:
-    """Paths of arrays that a layer from `cut` on was handed, whether it read them or not, or that anything hangs on.
+def _unread(steps: Sequence[Step], cut: int) -> frozenset[str]:
+    """Paths of arrays that cross `cut` and that nothing after it reads.
 
-    Being handed counts because a layer may read in a long context what it ignores in a short one.
+    What a layer was handed counts as read, whether its results hang on it or not: in a long context it may read what it
+    ignores in a short one. What layers share in a dict counts unless the first that touches it replaces it.
     """
-    return frozenset(
+    paths = frozenset(path for step in steps for path in step.calls[cut - 1].output.arrays)
+    wanted = frozenset(
         produced.path
         for step in steps
-        for found in (*step.reads.values(), *(call.given for call in step.calls if call.layer >= cut))
+        for found in (*step.reads.values(), *(call.given for call in step.calls[cut:]))
         for produced in found
         if produced.layer == cut - 1 and produced.path is not None
     )
+    return paths - wanted - frozenset(path for step in steps for path in paths if _first_taken(step, cut, path))
+
+
+def _first_taken(step: Step, cut: int, path: str) -> bool:
+    for call in step.calls[cut:]:
+        if path in call.taken or path in call.replaced:
+            return path in call.taken
+    return False
+
+
+def _growing(steps: Sequence[Step], cut: int, unread: frozenset[str]) -> Iterator[tuple[int, str]]:
+    """The cut, if an array that crosses it grows from one step to another of no more tokens."""
+    first, *later = (step.calls[cut - 1].output.arrays for step in steps)
+    for path in first.keys() - unread:
+        sizes = [arrays[path].shape for arrays in later if path in arrays]
+        if any(new > old for shape in sizes for old, new in zip(first[path].shape, shape, strict=False)):
+            yield cut, f"what layer {cut - 1} leaves to later layers grows with the context"
 
 
 def _shape_fits(shape: tuple[int, ...], traced: Sequence[tuple[int, ...]], rows: int, columns: int) -> bool:
     """Traced with one sequence of 2 and then 1 tokens: a size that followed the tokens must be `columns`, a size of 1
-    may be `rows`, one that grew with the context may be anything, all others are fixed.
+    may be `rows`, all others are fixed.
     """
     if any(len(shape) != len(other) for other in traced):
         return False
     for size, *sizes in zip(shape, *traced, strict=True):
-        if len(sizes) != len(TRACED_TOKENS) or sizes[1] > sizes[0]:
-            continue
         follows_tokens = sizes == list(TRACED_TOKENS)
         if size != (columns if follows_tokens else sizes[0]) and (sizes[0], size) != (1, rows):
             return False

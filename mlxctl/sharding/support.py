@@ -11,6 +11,7 @@ from mlx_lm.models.switch_layers import SwitchLinear
 
 from mlxctl.errors import CheckpointError
 from mlxctl.sharding.arrays import dtype_name
+from mlxctl.sharding.layer_map import TRACED_TOKENS
 from mlxctl.sharding.model import LoadedModel, build_skeleton, read_headers
 from mlxctl.sharding.trace import trace
 
@@ -19,7 +20,7 @@ def unsupported_here(config: Mapping[str, Any], path: Path) -> str | None:
     """Why the model of `config` in `path` cannot run on this machine; None if nothing speaks against it."""
     try:
         skeleton = build_skeleton(path, read_headers(path))
-        trace(skeleton.model)
+        trace(skeleton.model, TRACED_TOKENS)
     except (CheckpointError, RuntimeError) as error:
         if reason := needs_metal(error):
             return f"{config['model_type']} {reason}"

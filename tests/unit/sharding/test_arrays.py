@@ -6,7 +6,7 @@ import math
 
 import mlx.core as mx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxctl.errors import CorruptFrame
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.unit
 shapes = st.lists(st.integers(0, 4), max_size=4)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([*DTYPES]), shapes, st.data())
 def test_any_bytes_become_an_array_and_come_back(dtype: str, shape: list[int], data: st.DataObject) -> None:
     size = math.prod(shape) * DTYPES[dtype].size

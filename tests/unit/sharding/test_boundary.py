@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_lm.models.cache import KVCache
 from mlx_lm.models.kimi_k3 import ResidualBlocks
@@ -51,6 +51,7 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
+@settings(deadline=None)
 @given(trees, st.lists(st.dictionaries(st.text(max_size=3), trees, max_size=2), max_size=2))
 def test_any_tree_comes_back(value: Any, dicts: list[dict[str, Any]]) -> None:
     back = through_bytes(Boundary(value, tuple(dicts)))

@@ -35,6 +35,8 @@ class Layer(nn.Module):  # type: ignore[misc]
 class Toy(nn.Module):  # type: ignore[misc]
     """Four layers, one cache slot each; subclasses say how the layers are called."""
 
+    layers: list[Any]
+
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(16, 4)
@@ -93,6 +95,67 @@ class Peeking(Toy):
         return h
 
 
+class SharingLayer(Layer):
+    """One layer of Sharing."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def __call__(self, h: Any, cache: Any = None, extra: Any = None, shared: Any = None) -> Any:
+        h = super().__call__(h, cache)
+        shared["last"] = h * 2
+        if self.index == 0:
+            shared["first"] = h * 3
+        if self.index == 1:
+            shared["rows"] = cache.keys_and_values()[0][:, 0]
+        if self.index == 2:
+            h = h + shared["rows"][:, -h.shape[1] :]
+        return h + shared.get("first")
+
+
+class Sharing(Toy):
+    """Layers leave results to later ones in a dict: layer 0 to all, layer 1 its rows to layer 2, each one to none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [SharingLayer(index) for index in range(4)]
+
+    def run(self, h: Any, cache: list[Any]) -> Any:
+        shared: dict[str, Any] = {}
+        for layer, slot in zip(self.layers, cache, strict=True):
+            h = layer(h, slot, shared=shared)
+        return h
+
+
+class CarryingLayer(Layer):
+    def __call__(self, h: Any, cache: Any = None, extra: Any = None) -> Any:
+        return super().__call__(h, cache, extra), cache.keys_and_values()
+
+
+class Carrying(Toy):
+    """Layers return the rows of their cache along with the hidden state; nobody reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [CarryingLayer() for _ in range(4)]
+
+    def run(self, h: Any, cache: list[Any]) -> Any:
+        for layer, slot in zip(self.layers, cache, strict=True):
+            h, _ = layer(h, slot)
+        return h
+
+
+class Handing(Carrying):
+    """The same, but each layer is handed what the one before returned."""
+
+    def run(self, h: Any, cache: list[Any]) -> Any:
+        rows = None
+        for layer, slot in zip(self.layers, cache, strict=True):
+            h, rows = layer(h, slot, rows and rows[0][:, 0, -h.shape[1] :])
+        return h
+
+
 class Backwards(Toy):
     def run(self, h: Any, cache: list[Any]) -> Any:
         for layer, slot in zip(reversed(self.layers), cache, strict=True):
@@ -121,6 +184,7 @@ def test_a_plain_stack_of_layers_may_be_cut_anywhere() -> None:
         (Skipping, (1,), "layer 3 reads a result of layer 1"),
         (SkippingToTheEnd, (1, 2), "the output reads a result of layer 2"),
         (Peeking, (1,), "reads the KV cache of layer 1"),
+        (Handing, (), "what layer 2 leaves to later layers grows with the context"),
         (Backwards, (), "once each, in order"),
         (Twice, (), "once each, in order"),
     ],
@@ -131,6 +195,23 @@ def test_a_cut_through_what_layers_share_is_illegal_and_says_why(
     layers = LayerMap.of(model())
     assert layers.legal_cuts == legal
     assert why in layers.illegal_cuts[3]
+
+
+def test_what_nobody_after_a_cut_reads_does_not_cross_it() -> None:
+    layers = LayerMap.of(Carrying())
+    assert layers.legal_cuts == (1, 2, 3)
+    assert layers.crossings[2].unread == {"/0/1/0", "/0/1/1"}
+
+
+def test_a_dict_that_layers_share_crosses_but_for_what_is_replaced_before_it_is_read() -> None:
+    layers = LayerMap.of(Sharing())
+    assert layers.crossings[1].unread == {"/1/0/last"}
+    assert layers.crossings[3].unread == {"/1/0/last", "/1/0/rows"}
+
+
+def test_a_cut_that_a_whole_context_would_cross_is_illegal() -> None:
+    layers = LayerMap.of(Sharing())
+    assert dict(layers.illegal_cuts) == {2: "what layer 1 leaves to later layers grows with the context"}
 
 
 def test_asking_for_an_illegal_cut_names_the_nearest_legal_ones() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxctl.errors import CheckpointError
@@ -89,6 +89,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         safetensors_header(tmp_path / "absent.safetensors")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_arbitrary_bytes_are_a_header_or_a_checkpoint_error(raw: bytes, file_bytes: int) -> None:
     with contextlib.suppress(CheckpointError):
@@ -104,6 +105,7 @@ nearly_entries = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=4), nearly_entries | json_values, max_size=3))
 def test_arbitrary_json_is_a_header_or_a_checkpoint_error(header: dict[str, Any]) -> None:
     try:
