@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -38,11 +38,12 @@ class ApiServer:
 
 
 @contextmanager
-def serve_api(api_key: str | None = None) -> Iterator[ApiServer]:
+def serve_api(api_key: str | None = None, context: int = SERVED.context) -> Iterator[ApiServer]:
     """The canary on a free port; everything is gone at the end."""
+    served = replace(SERVED, context=context)
     with UnsplitEngine() as engine:
         server = ApiServer("", engine)
-        app = create_app(engine, canary_tokenizer(), SERVED, lambda: server.status, api_key)
+        app = create_app(engine, canary_tokenizer(), served, lambda: server.status, api_key)
         with serve_app(app) as server.url:
             yield server
 

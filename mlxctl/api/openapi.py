@@ -80,7 +80,9 @@ def describe_api() -> dict[str, Any]:
 def _chat_operation() -> dict[str, Any]:
     operation = _operation("One answer to a conversation", _COMPLETION)
     operation["requestBody"] = {"required": True, "content": _content(_ref("ChatRequest"))}
-    operation["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    operation["responses"]["200"]["content"]["text/event-stream"] = {
+        "schema": {"description": "chat.completion.chunk objects as server-sent events, then [DONE]"}
+    }
     return operation
 
 

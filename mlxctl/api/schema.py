@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -36,6 +37,23 @@ class TextPart(Strict):
 
     type: Literal["text"]
     text: str
+
+
+def _off(value: bool) -> bool:
+    if value:
+        raise ValueError("only false is supported")
+    return value
+
+
+def _on(value: bool) -> bool:
+    if not value:
+        raise ValueError("only true is supported")
+    return value
+
+
+# Literal would take 0 for False.
+Off = Annotated[bool, AfterValidator(_off), WithJsonSchema({"type": "boolean", "const": False})]
+On = Annotated[bool, AfterValidator(_on), WithJsonSchema({"type": "boolean", "const": True})]
 
 
 def _as_parts(value: object) -> object:
@@ -112,7 +130,7 @@ class Function(Strict):
     name: Annotated[str, Field(min_length=1)]
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
-    strict: Literal[False] | None = None
+    strict: Off | None = None
 
 
 class Tool(Strict):
@@ -139,7 +157,7 @@ class StreamOptions(Strict):
     """`include_usage`: a last chunk with the token counts."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: Off | None = None
 
 
 class TextFormat(Strict):
@@ -185,13 +203,13 @@ class ChatRequest(Strict):
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: Off | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
     response_format: TextFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
-    parallel_tool_calls: Literal[True] | None = None
+    parallel_tool_calls: On | None = None
     service_tier: Literal["auto", "default"] | None = None
-    store: Literal[False] | None = None
+    store: Off | None = None
 
     user: str | None = None
     metadata: dict[str, str] | None = None

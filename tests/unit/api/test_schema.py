@@ -74,6 +74,7 @@ def test_null_means_absent_in_every_optional_field() -> None:
         ({"n": 2}, "n"),
         ({"n": True}, "n"),
         ({"logprobs": True}, "logprobs"),
+        ({"logprobs": 0}, "logprobs"),
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"presence_penalty": -1}, "presence_penalty"),
