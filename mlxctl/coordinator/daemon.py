@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -61,6 +62,12 @@ class Daemon:
             log.error("%s", error)
             self._say(FailedEvent.of(error, self._log_tail(error)))
             return error.exit_code
+        except OSError as error:
+            log.exception("the system refused")
+            what = f"{error.strerror or error}: {error.filename or paths.home()}"
+            hint = f"free some space there, or set {paths.HOME_VARIABLE} to another folder"
+            self._say(FailedEvent.of(LaunchError(what, hint=hint if error.errno == errno.ENOSPC else None)))
+            return 1
         except Exception as error:
             log.exception("internal error")
             self._say(FailedEvent.of(LaunchError(f"internal error: {type(error).__name__}: {error}")))
@@ -84,9 +91,9 @@ class Daemon:
     async def _bring_up(self, stack: AsyncExitStack) -> None:
         from mlxctl.launch.state import ClusterLock
 
-        stack.enter_context(ClusterLock(self._order.name))
         if self._order.any_port:
             stack.callback(shutil.rmtree, paths.cluster_dir(self._order.name), ignore_errors=True)
+        stack.enter_context(ClusterLock(self._order.name))
         paths.profile_file(self._order.name).write_text(self._order.profile_json, encoding="utf-8")
         record = StateRecord(self._launch)
         stack.callback(record.remove)
@@ -233,6 +240,7 @@ def run() -> int:
 
 def _log_to(path: Path) -> None:
     """All logging, and whatever a library prints to stderr, into `path`."""
+    logging.raiseExceptions = False  # a full disk must not end what runs
     logging.basicConfig(level=logging.INFO, handlers=[file_handler(path)])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     stderr = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
