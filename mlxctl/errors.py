@@ -8,6 +8,7 @@ MlxctlError                      exit  HTTP
 ├── DoesNotFit                      1   500   no placement holds weights + KV cache + headroom
 ├── LaunchError                     1   500   a node could not be brought up
 │   ├── PortTaken                   1   500
+│   ├── StoreFull                   1   500
 │   └── ClusterBusy                 1   409   another process is bringing this cluster up or down
 ├── NotRunning                      3   503   no such cluster, or its coordinator is gone
 ├── AuthenticationError             4   401   credentials, host key, certificate
@@ -45,6 +46,7 @@ class MlxctlError(Exception):
         self.hint = hint
         self.node = node
         self.stage = stage
+        self.log_lines: tuple[str, ...] = ()  # the last ones of the node that failed
 
     @property
     def line(self) -> str:
@@ -108,6 +110,10 @@ class LaunchError(MlxctlError):
 
 class PortTaken(LaunchError):
     """Another process listens where one of ours should."""
+
+
+class StoreFull(LaunchError):
+    """A node's disk has no room for the weights that it needs."""
 
 
 class ClusterBusy(LaunchError):

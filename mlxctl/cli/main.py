@@ -115,6 +115,8 @@ def _report(error: MlxctlError) -> int:
     problems = error.problems if isinstance(error, ProfileError) else [error.line]
     for problem in problems:
         _say(f"error: {problem}")
+    for line in error.log_lines:
+        _say(f"  | {line}")
     if error.hint:
         _say(f"  hint: {error.hint}")
     return error.exit_code

@@ -187,8 +187,8 @@ class Daemon:
         with contextlib.suppress(OSError):  # a launcher that is gone is noticed on stdin
             os.write(1, encode(event).encode())
 
-    def _log_tail(self, error: MlxctlError) -> tuple[str, ...]:
-        return next((tuple(w.log.tail) for w in self._launch.workers if w.node == error.node), ())
+    def _log_tail(self, error: MlxctlError) -> list[str]:
+        return next((list(w.log.tail) for w in self._launch.workers if w.node == error.node), [])
 
 
 class StateRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -34,18 +34,18 @@ class ReadyEvent:
 
 @dataclass(frozen=True, slots=True)
 class FailedEvent:
-    """The cluster could not come up and nothing of it is left; `logs` are the failing node's last lines."""
+    """The cluster could not come up and nothing of it is left; `log_lines` are the failing node's last."""
 
     error: str
     message: str
     hint: str | None
     node: str | None
     stage: int | None
-    logs: tuple[str, ...] = ()
+    log_lines: Sequence[str] = ()
 
     @classmethod
-    def of(cls, error: MlxctlError, logs: tuple[str, ...] = ()) -> FailedEvent:
-        return cls(type(error).__name__, error.message, error.hint, error.node, error.stage, logs)
+    def of(cls, error: MlxctlError, log_lines: Sequence[str] = ()) -> FailedEvent:
+        return cls(type(error).__name__, error.message, error.hint, error.node, error.stage, list(log_lines))
 
     def to_error(self) -> MlxctlError:
         """The error as the coordinator raised it, or the nearest kind that its fields fit."""
@@ -54,7 +54,7 @@ class FailedEvent:
             error = kind(self.message, hint=self.hint)
         except TypeError:  # a kind with fields of its own
             error = LaunchError(self.message, hint=self.hint)
-        error.node, error.stage = self.node, self.stage
+        error.node, error.stage, error.log_lines = self.node, self.stage, tuple(self.log_lines)
         assert isinstance(error, MlxctlError)
         return error
 
