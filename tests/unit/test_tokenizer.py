@@ -190,3 +190,22 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     with contextlib.suppress(CheckpointError):
         Tokenizer.load(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_template_written_in_python_takes_its_own_variables_only(tmp_path: Path) -> None:
+    config = json.loads((MODEL_DIR / "tokenizer_config.json").read_text())
+    changed_model(tmp_path, tokenizer_config={**config, "chat_template_type": "deepseek_v32"})
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.render(HELLO, template_kwargs={"enable_thinking": False}).ids
+    with pytest.raises(RequestError, match="no_such_variable"):
+        tokenizer.render(HELLO, template_kwargs={"no_such_variable": 1})
+
+
+def test_a_model_with_headers_starts_in_its_header(tmp_path: Path) -> None:
+    changed_model(tmp_path, config={"model_type": "muse_spark"}, chat_template="{{ messages[0].content }}")
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.render(HELLO).state == "header"
+    plain, with_tools = (tokenizer.transitions(tools=tools) for tools in (False, True))
+    assert ("to=user<|message|>", "normal") in plain["header"]
+    assert not any(target == "tool" for edges in plain.values() for _, target in edges)
+    assert any(target == "tool" for _, target in with_tools["header"])
