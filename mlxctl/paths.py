@@ -1,6 +1,8 @@
 """Where our files lie: state, logs, history, sockets. Called by profile, launch, chat and the command line.
 
     <home>/history
+    <home>/store/<key of a model>/            weights that were sent to this node (mlxctl/worker/layer_store.py)
+    <home>/hashes/<fingerprint>.json          hashes of the models that this machine has sent
     <home>/clusters/<name>/{state.json, lock, profile.json, control.sock, logs/<node>.log, logs/coordinator.log}
 
 `*_dir`, `*_file` and `control_socket` only say where; `make_*` create, always 0700.
@@ -88,6 +90,16 @@ def lock_file(name: str) -> Path:
 def profile_file(name: str) -> Path:
     """The profile that the cluster `name` was brought up with, as JSON."""
     return cluster_dir(name) / "profile.json"
+
+
+def store_dir() -> Path:
+    """Where a worker keeps weights that were sent to it, unless it is told another folder."""
+    return home() / "store"
+
+
+def hashes_dir() -> Path:
+    """What hashing models has found, so that each is hashed once only."""
+    return home() / "hashes"
 
 
 def history_file() -> Path:

@@ -6,9 +6,11 @@ import asyncio
 import json
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
 from mlxctl import paths
 from mlxctl.coordinator.engine import PipelineEngine
@@ -17,6 +19,8 @@ from mlxctl.launch.events import PhaseEvent
 from mlxctl.launch.phases import run_phases
 from mlxctl.profile import Profile
 from mlxctl.request import GenerationRequest
+
+NO_STORES: Mapping[str, Path] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,15 @@ def local_profile(stage_count: int, model: str = "canary") -> Profile:
 
 @asynccontextmanager
 async def running_pipeline(
-    profile: Profile, on_event: Callable[[PhaseEvent], None] = lambda event: None
+    profile: Profile,
+    on_event: Callable[[PhaseEvent], None] = lambda event: None,
+    separate_stores: Mapping[str, Path] = NO_STORES,
 ) -> AsyncIterator[RunningPipeline]:
-    """Workers of `profile` on free ports, loaded and connected; all gone at the end."""
-    launch = Launch(profile, f"pipeline-{secrets.token_hex(4)}", any_port=True)
+    """Workers of `profile` on free ports, loaded and connected; all gone at the end. Nodes in `separate_stores` have
+    that folder for weights and cannot read the model's.
+    """
+    name = f"pipeline-{secrets.token_hex(4)}"
+    launch = Launch(profile, name, any_port=True, separate_stores=separate_stores)
     paths.make_cluster_dir(launch.name)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, paths.cluster_dir(launch.name))

@@ -2,5 +2,6 @@
 
 from mlxctl.checkpoint.model_facts import read_model_facts
 from mlxctl.checkpoint.resolve import resolve_model
+from mlxctl.checkpoint.weights import ModelWeights, model_files, open_weights
 
-__all__ = ["read_model_facts", "resolve_model"]
+__all__ = ["ModelWeights", "model_files", "open_weights", "read_model_facts", "resolve_model"]

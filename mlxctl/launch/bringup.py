@@ -1,11 +1,13 @@
-"""The phases that turn a profile into loaded workers: inspect, plan, spawn, load. Run by the coordinator's daemon."""
+"""The phases that turn a profile into loaded workers: inspect, plan, spawn, send weights, load. Run by the daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from mlxctl.checkpoint import read_model_facts
 from mlxctl.errors import LaunchError, StageLost
@@ -13,9 +15,10 @@ from mlxctl.facts import ModelFacts, NodeFacts
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.log_files import NodeLog
-from mlxctl.launch.phases import Phase
+from mlxctl.launch.phases import FirstError, Phase
 from mlxctl.launch.probe import probe_local
 from mlxctl.launch.stages import Deployment, Leases, StageConnection
+from mlxctl.launch.weights import Distribution
 from mlxctl.launch.worker_process import WorkerProcess
 from mlxctl.paths import logs_dir
 from mlxctl.plan import Plan, make_plan
@@ -29,11 +32,16 @@ PORT_TRIES = 100  # from a grpc_port that nobody asked for
 
 @dataclass(slots=True)
 class Launch:
-    """What the phases find and make, in the order in which they do. `any_port`: a private cluster takes free ports."""
+    """What the phases find and make, in the order in which they do. `any_port`: a private cluster takes free ports.
+
+    Nodes in `separate_stores` act as other machines although they are processes of this one: each keeps weights in the
+    folder given for it and reads no folder of a model. Tests bring up clusters of bare nodes with it.
+    """
 
     profile: Profile
     name: str
     any_port: bool
+    separate_stores: Mapping[str, Path] = field(default_factory=dict)
     nodes: tuple[NodeFacts, ...] = ()
     model: ModelFacts | None = None
     plan: Plan | None = None
@@ -41,6 +49,8 @@ class Launch:
     workers: list[WorkerProcess] = field(default_factory=list)
     connections: list[StageConnection] = field(default_factory=list)
     leases: Leases | None = None
+    watch: LossWatch | None = None
+    distribution: Distribution | None = None
     deployment_id: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
@@ -96,10 +106,13 @@ class Spawn:
             tries = 1 if launch.any_port or asked_for else PORT_TRIES
             name = stage_name(launch.deployment_id, stage.index)
             log = NodeLog(logs_dir(launch.name) / f"{stage.node}.log")
-            worker = await WorkerProcess.start(stage.node, name, hosts[stage.node], port, tries, log)
+            store = launch.separate_stores.get(stage.node)
+            worker = await WorkerProcess.start(
+                stage.node, name, hosts[stage.node], port, tries, log, separate_store=store
+            )
             launch.workers.append(worker)
         report(PhaseEvent(self.title, "running", detail=f"{len(launch.workers)} processes"))
-        async with _FirstError() as group:
+        async with FirstError() as group:
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True):
                 group.create_task(self._certify(launch, worker, stage.index, hosts[stage.node], report))
 
@@ -114,10 +127,37 @@ class Spawn:
         report(PhaseEvent(self.title, "done", node=worker.node, detail=f"pid {worker.id.pid}, {worker.address}"))
 
 
-class Load:
-    """Each worker holds its layers and has run them once."""
+class LossWatch:
+    """Ends what the phases wait for when a worker no longer answers its lease: a stopped one keeps its calls open."""
 
-    title = "Load"
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+
+    def tell(self, error: StageLost) -> None:
+        """A worker is lost. Called from a lease's thread."""
+        self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: StageLost) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(error)
+
+    async def until_done(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`. Raises StageLost if a worker is lost first."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._lost.result()
+            await task
+        finally:
+            task.cancel()
+
+
+class Weights:
+    """Each node has the weights of its layers at hand: it reads the model's folder, or they are sent to it."""
+
+    title = "Weights"
 
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.plan is not None and launch.model is not None
@@ -127,38 +167,53 @@ class Load:
             StageConnection(deployment, stage, worker.address, identity)
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True)
         ]
-        loop, lost = asyncio.get_running_loop(), asyncio.Event()
-        silent: list[StageLost] = []
+        launch.watch = LossWatch()
+        launch.leases = Leases(launch.connections, launch.watch.tell)
+        loop = asyncio.get_running_loop()
 
-        def on_lost(error: StageLost) -> None:
-            silent.append(error)
-            loop.call_soon_threadsafe(lost.set)
+        def on_progress(node: str, done: bool, detail: str, share: float | None) -> None:
+            event = PhaseEvent(self.title, "done" if done else "running", node, detail, share)
+            loop.call_soon_threadsafe(report, event)
 
-        launch.leases = Leases(launch.connections, on_lost)
-        async with _FirstError() as group:
-            watch = group.create_task(self._watch(lost, silent))
-            loads = [
-                group.create_task(asyncio.to_thread(self._load, c, len(launch.connections), report, loop))
-                for c in launch.connections
-            ]
-            await asyncio.gather(*loads)
-            watch.cancel()
+        model = launch.model
+        launch.distribution = Distribution(launch.connections, Path(model.path), model.name, on_progress)
+        await launch.watch.until_done(launch.distribution.run())
+        if not any(launch.distribution.keys):
+            report(PhaseEvent(self.title, "running", detail="they are here"))
 
     async def undo(self, launch: Launch) -> None:
+        """What was sent stays in the nodes' stores."""
+        if launch.distribution is not None:
+            launch.distribution.cancel()
         if launch.leases is not None:
             await asyncio.to_thread(launch.leases.close)
         await asyncio.gather(*(asyncio.to_thread(connection.stop) for connection in launch.connections))
         for connection in launch.connections:
             connection.close()
 
-    @staticmethod
-    async def _watch(lost: asyncio.Event, silent: Sequence[StageLost]) -> None:
-        """A stopped worker keeps its Load call open: the lease tells."""
-        await lost.wait()
-        raise silent[0]
+
+class Load:
+    """Each worker holds its layers and has run them once."""
+
+    title = "Load"
+
+    async def run(self, launch: Launch, report: Report) -> None:
+        assert launch.watch is not None
+        await launch.watch.until_done(self._load_all(launch, report))
+
+    async def undo(self, launch: Launch) -> None:
+        """Workers that have loaded are stopped as all others are."""
+
+    async def _load_all(self, launch: Launch, report: Report) -> None:
+        assert launch.distribution is not None
+        loop = asyncio.get_running_loop()
+        async with FirstError() as group:
+            for connection, key in zip(launch.connections, launch.distribution.keys, strict=True):
+                load = asyncio.to_thread(self._load, connection, len(launch.connections), key, report, loop)
+                group.create_task(load)
 
     def _load(
-        self, connection: StageConnection, stage_count: int, report: Report, loop: asyncio.AbstractEventLoop
+        self, connection: StageConnection, stage_count: int, key: str, report: Report, loop: asyncio.AbstractEventLoop
     ) -> None:
         node = connection.stage.node
 
@@ -168,22 +223,12 @@ class Load:
             event = PhaseEvent(self.title, "done" if progress.ready else "running", node, detail, share)
             loop.call_soon_threadsafe(report, event)
 
-        connection.load(stage_count, on_progress)
+        connection.load(stage_count, on_progress, key)
 
 
-PHASES: tuple[Phase[Launch], ...] = (Inspect(), MakePlan(), Spawn(), Load())
+PHASES: tuple[Phase[Launch], ...] = (Inspect(), MakePlan(), Spawn(), Weights(), Load())
 
 
 def _coordinator_identity(authority: CertificateAuthority) -> Identity:
     key = PrivateKey(COORDINATOR_NAME)
     return key.identity(authority.sign(key.request_pem, COORDINATOR_NAME), authority.certificate_pem)
-
-
-class _FirstError(asyncio.TaskGroup):
-    """A TaskGroup that raises the first failure itself rather than a group of them."""
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        try:
-            await super().__aexit__(*exc_info)  # type: ignore[arg-type]
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None

@@ -36,3 +36,13 @@ async def run_phases(phases: Sequence[Phase[Subject]], subject: Subject, report:
             report(PhaseEvent(phase.title, "failed", detail=str(error)))
             raise
         report(PhaseEvent(phase.title, "done"))
+
+
+class FirstError(asyncio.TaskGroup):
+    """A TaskGroup that raises the first failure itself rather than a group of them."""
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        try:
+            await super().__aexit__(*exc_info)  # type: ignore[arg-type]
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -15,6 +15,7 @@ from mlxctl.wire.identity import Identity
 from mlxctl.wire.service import ShardStub, channel, rpc_error, stage_name
 
 CALL_TIMEOUT_S = 10.0
+STORE_TIMEOUT_S = 60.0
 LEASE_S = 10.0
 LEASE_EVERY_S = 2.0
 LEASE_TIMEOUT_S = 5.0
@@ -41,8 +42,10 @@ class StageConnection:
         self.channel = channel(address, self.server_name, identity)
         self.stub = ShardStub(self.channel)
 
-    def load(self, stage_count: int, on_progress: Callable[[shard_pb2.LoadProgress], None]) -> None:
-        """Have the worker load its layers and warm up; blocks. Raises LaunchError naming node and stage."""
+    def load(self, stage_count: int, on_progress: Callable[[shard_pb2.LoadProgress], None], weights: str = "") -> None:
+        """Have the worker load its layers and warm up; blocks. `weights` is the key of the model in the node's store if
+        it cannot read the model's folder. Raises LaunchError naming node and stage.
+        """
         request = shard_pb2.LoadRequest(
             deployment=self.deployment.id,
             epoch=self.deployment.epoch,
@@ -53,12 +56,22 @@ class StageConnection:
             stage=self.stage.index,
             stage_count=stage_count,
             memory_limit_bytes=self.stage.budget_bytes,
+            weights=weights,
         )
         try:
             for progress in self.stub.load(request, wait_for_ready=True):
                 on_progress(progress)
         except grpc.RpcError as error:
-            raise self._launch_error("loading failed", error) from error
+            raise self.launch_error("loading failed", error) from error
+
+    def store(self, files: Mapping[str, int], weights: str) -> shard_pb2.StoreReply:
+        """What the node has of the model, whose folder holds `files` (sizes). Raises LaunchError."""
+        request = shard_pb2.StoreRequest(model_path=self.deployment.model_path, files=files, weights=weights)
+        try:
+            reply: shard_pb2.StoreReply = self.stub.store(request, wait_for_ready=True, timeout=STORE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self.launch_error("cannot tell which weights it has", error) from error
+        return reply
 
     def connect(self, successor: StageConnection) -> None:
         """Have the worker dial `successor`. Raises LaunchError."""
@@ -71,7 +84,7 @@ class StageConnection:
         try:
             self.stub.connect(request, timeout=CALL_TIMEOUT_S * 2)
         except grpc.RpcError as error:
-            raise self._launch_error(f"cannot reach stage {successor.stage.index}", error) from error
+            raise self.launch_error(f"cannot reach stage {successor.stage.index}", error) from error
 
     def status(self) -> shard_pb2.StatusReply:
         """Raises StageLost if the worker does not answer in time."""
@@ -107,7 +120,8 @@ class StageConnection:
     def close(self) -> None:
         self.channel.close()
 
-    def _launch_error(self, what: str, error: grpc.RpcError) -> MlxctlError:
+    def launch_error(self, what: str, error: grpc.RpcError) -> MlxctlError:
+        """What a call that failed comes to, naming node and stage."""
         why = error.details() if error.code() == grpc.StatusCode.INTERNAL else rpc_error(error)
         return LaunchError(f"{what}: {why}", node=self.stage.node, stage=self.stage.index)
 

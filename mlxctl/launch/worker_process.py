@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from mlxctl.errors import LaunchError
@@ -31,9 +32,23 @@ class WorkerProcess:
         self._pump = asyncio.create_task(self._copy_stderr(), name=f"log-{node}")
 
     @classmethod
-    async def start(cls, node: str, name: str, host: str, port: int, port_tries: int, log: NodeLog) -> WorkerProcess:
-        """Start a worker whose certificate will say `name`; `port` 0 lets it choose."""
+    async def start(
+        cls,
+        node: str,
+        name: str,
+        host: str,
+        port: int,
+        port_tries: int,
+        log: NodeLog,
+        *,
+        separate_store: Path | None = None,
+    ) -> WorkerProcess:
+        """Start a worker whose certificate will say `name`; `port` 0 lets it choose. With a `separate_store` it acts as
+        another machine's: weights come from there, never from this machine's folders of models.
+        """
         arguments = ["--name", name, "--host", host, "--port", str(port), "--port-tries", str(port_tries)]
+        if separate_store is not None:
+            arguments += ["--store", str(separate_store), "--store-only"]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

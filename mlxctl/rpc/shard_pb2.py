@@ -24,47 +24,63 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0bshard.proto\x12\tmlxctl.v1\"\t\n\x07RawPart\"\xb5\x01\n\x0bLoadRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\nmodel_path\x18\x03 \x01(\t\x12\x12\n\nmodel_hash\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\r\x12\x0c\n\x04stop\x18\x06 \x01(\r\x12\r\n\x05stage\x18\x07 \x01(\r\x12\x13\n\x0bstage_count\x18\x08 \x01(\r\x12\x1a\n\x12memory_limit_bytes\x18\t \x01(\x04\"q\n\x0cLoadProgress\x12\x13\n\x0blayers_done\x18\x01 \x01(\r\x12\x14\n\x0clayers_total\x18\x02 \x01(\r\x12\x12\n\nbytes_done\x18\x03 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x04 \x01(\x04\x12\r\n\x05ready\x18\x05 \x01(\x08\"Y\n\x0e\x43onnectRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bserver_name\x18\x04 \x01(\t\"\x0e\n\x0c\x43onnectReply\"3\n\x0eResultsRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\"\x0f\n\rStatusRequest\"\xfb\x01\n\x0bStatusReply\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0c\n\x04stop\x18\x04 \x01(\r\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x14\n\x0c\x61\x63tive_bytes\x18\x06 \x01(\x04\x12\x12\n\npeak_bytes\x18\x07 \x01(\x04\x12\x11\n\trss_bytes\x18\x08 \x01(\x04\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\t \x01(\x04\x12\r\n\x05lanes\x18\n \x01(\r\x12\r\n\x05steps\x18\x0b \x01(\x04\x12\x0e\n\x06\x62usy_s\x18\x0c \x01(\x01\x12\x0c\n\x04up_s\x18\r \x01(\x01\x12\x0f\n\x07\x66\x61ilure\x18\x0e \x01(\t\"\"\n\x0cLeaseRequest\x12\x12\n\nduration_s\x18\x01 \x01(\x01\"\x0c\n\nLeaseReply\"\r\n\x0bStopRequest\"\x0b\n\tStopReply\"x\n\x0e\x43\x61\x63heOperation\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.mlxctl.v1.CacheOperation.Kind\x12\x0c\n\x04lane\x18\x02 \x01(\x04\"*\n\x04Kind\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x07\n\x03NEW\x10\x01\x12\x08\n\x04\x46REE\x10\x02\"Z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\xb6\x02\n\x0b\x46rameHeader\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0c\n\x04lane\x18\x03 \x01(\x04\x12\x0c\n\x04step\x18\x04 \x01(\x04\x12-\n\noperations\x18\x05 \x03(\x0b\x32\x19.mlxctl.v1.CacheOperation\x12\x0c\n\x04rows\x18\x06 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x07 \x01(\r\x12\x11\n\ttoken_ids\x18\x08 \x03(\r\x12%\n\x08sampling\x18\t \x03(\x0b\x32\x13.mlxctl.v1.Sampling\x12\x11\n\tpositions\x18\n \x03(\r\x12\x10\n\x08\x62oundary\x18\x0b \x01(\t\x12\x14\n\x0ctensor_bytes\x18\x0c \x03(\x04\x12\x0f\n\x07\x66\x61ilure\x18\r \x01(\t\x12\x14\n\x0c\x66\x61iled_stage\x18\x0e \x01(\r\"\x87\x01\n\x0cResultHeader\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0c\n\x04lane\x18\x03 \x01(\x04\x12\x0c\n\x04step\x18\x04 \x01(\x04\x12\x11\n\ttoken_ids\x18\x05 \x03(\r\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\x12\x14\n\x0c\x66\x61iled_stage\x18\x07 \x01(\r2\x9f\x03\n\x05Shard\x12\x39\n\x04Load\x12\x16.mlxctl.v1.LoadRequest\x1a\x17.mlxctl.v1.LoadProgress0\x01\x12=\n\x07\x43onnect\x12\x19.mlxctl.v1.ConnectRequest\x1a\x17.mlxctl.v1.ConnectReply\x12\x35\n\x07\x46orward\x12\x12.mlxctl.v1.RawPart\x1a\x12.mlxctl.v1.RawPart(\x01\x30\x01\x12:\n\x07Results\x12\x19.mlxctl.v1.ResultsRequest\x1a\x12.mlxctl.v1.RawPart0\x01\x12:\n\x06Status\x12\x18.mlxctl.v1.StatusRequest\x1a\x16.mlxctl.v1.StatusReply\x12\x37\n\x05Lease\x12\x17.mlxctl.v1.LeaseRequest\x1a\x15.mlxctl.v1.LeaseReply\x12\x34\n\x04Stop\x12\x16.mlxctl.v1.StopRequest\x1a\x14.mlxctl.v1.StopReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0bshard.proto\x12\tmlxctl.v1\"\t\n\x07RawPart\"\xc6\x01\n\x0bLoadRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\nmodel_path\x18\x03 \x01(\t\x12\x12\n\nmodel_hash\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\r\x12\x0c\n\x04stop\x18\x06 \x01(\r\x12\r\n\x05stage\x18\x07 \x01(\r\x12\x13\n\x0bstage_count\x18\x08 \x01(\r\x12\x1a\n\x12memory_limit_bytes\x18\t \x01(\x04\x12\x0f\n\x07weights\x18\n \x01(\t\"q\n\x0cLoadProgress\x12\x13\n\x0blayers_done\x18\x01 \x01(\r\x12\x14\n\x0clayers_total\x18\x02 \x01(\r\x12\x12\n\nbytes_done\x18\x03 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x04 \x01(\x04\x12\r\n\x05ready\x18\x05 \x01(\x08\"Y\n\x0e\x43onnectRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x13\n\x0bserver_name\x18\x04 \x01(\t\"\x0e\n\x0c\x43onnectReply\"3\n\x0eResultsRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\"\x0f\n\rStatusRequest\"\xfb\x01\n\x0bStatusReply\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0c\n\x04stop\x18\x04 \x01(\r\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x14\n\x0c\x61\x63tive_bytes\x18\x06 \x01(\x04\x12\x12\n\npeak_bytes\x18\x07 \x01(\x04\x12\x11\n\trss_bytes\x18\x08 \x01(\x04\x12\x13\n\x0b\x63\x61\x63he_bytes\x18\t \x01(\x04\x12\r\n\x05lanes\x18\n \x01(\r\x12\r\n\x05steps\x18\x0b \x01(\x04\x12\x0e\n\x06\x62usy_s\x18\x0c \x01(\x01\x12\x0c\n\x04up_s\x18\r \x01(\x01\x12\x0f\n\x07\x66\x61ilure\x18\x0e \x01(\t\"\x94\x01\n\x0cStoreRequest\x12\x12\n\nmodel_path\x18\x01 \x01(\t\x12\x31\n\x05\x66iles\x18\x02 \x03(\x0b\x32\".mlxctl.v1.StoreRequest.FilesEntry\x12\x0f\n\x07weights\x18\x03 \x01(\t\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xa2\x01\n\nStoreReply\x12\x14\n\x0creads_folder\x18\x01 \x01(\x08\x12\x38\n\nheld_bytes\x18\x02 \x03(\x0b\x32$.mlxctl.v1.StoreReply.HeldBytesEntry\x12\x12\n\nfree_bytes\x18\x03 \x01(\x04\x1a\x30\n\x0eHeldBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"?\n\tPutHeader\x12\x0f\n\x07weights\x18\x01 \x01(\t\x12\r\n\x05piece\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\")\n\x08PutReply\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05whole\x18\x02 \x01(\x08\"\"\n\x0cLeaseRequest\x12\x12\n\nduration_s\x18\x01 \x01(\x01\"\x0c\n\nLeaseReply\"\r\n\x0bStopRequest\"\x0b\n\tStopReply\"x\n\x0e\x43\x61\x63heOperation\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.mlxctl.v1.CacheOperation.Kind\x12\x0c\n\x04lane\x18\x02 \x01(\x04\"*\n\x04Kind\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x07\n\x03NEW\x10\x01\x12\x08\n\x04\x46REE\x10\x02\"Z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\xb6\x02\n\x0b\x46rameHeader\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0c\n\x04lane\x18\x03 \x01(\x04\x12\x0c\n\x04step\x18\x04 \x01(\x04\x12-\n\noperations\x18\x05 \x03(\x0b\x32\x19.mlxctl.v1.CacheOperation\x12\x0c\n\x04rows\x18\x06 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x07 \x01(\r\x12\x11\n\ttoken_ids\x18\x08 \x03(\r\x12%\n\x08sampling\x18\t \x03(\x0b\x32\x13.mlxctl.v1.Sampling\x12\x11\n\tpositions\x18\n \x03(\r\x12\x10\n\x08\x62oundary\x18\x0b \x01(\t\x12\x14\n\x0ctensor_bytes\x18\x0c \x03(\x04\x12\x0f\n\x07\x66\x61ilure\x18\r \x01(\t\x12\x14\n\x0c\x66\x61iled_stage\x18\x0e \x01(\r\"\x87\x01\n\x0cResultHeader\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0c\n\x04lane\x18\x03 \x01(\x04\x12\x0c\n\x04step\x18\x04 \x01(\x04\x12\x11\n\ttoken_ids\x18\x05 \x03(\r\x12\x0f\n\x07\x66\x61ilure\x18\x06 \x01(\t\x12\x14\n\x0c\x66\x61iled_stage\x18\x07 \x01(\r2\x8c\x04\n\x05Shard\x12\x39\n\x04Load\x12\x16.mlxctl.v1.LoadRequest\x1a\x17.mlxctl.v1.LoadProgress0\x01\x12=\n\x07\x43onnect\x12\x19.mlxctl.v1.ConnectRequest\x1a\x17.mlxctl.v1.ConnectReply\x12\x35\n\x07\x46orward\x12\x12.mlxctl.v1.RawPart\x1a\x12.mlxctl.v1.RawPart(\x01\x30\x01\x12:\n\x07Results\x12\x19.mlxctl.v1.ResultsRequest\x1a\x12.mlxctl.v1.RawPart0\x01\x12:\n\x06Status\x12\x18.mlxctl.v1.StatusRequest\x1a\x16.mlxctl.v1.StatusReply\x12\x37\n\x05Store\x12\x17.mlxctl.v1.StoreRequest\x1a\x15.mlxctl.v1.StoreReply\x12\x32\n\x03Put\x12\x12.mlxctl.v1.RawPart\x1a\x13.mlxctl.v1.PutReply(\x01\x30\x01\x12\x37\n\x05Lease\x12\x17.mlxctl.v1.LeaseRequest\x1a\x15.mlxctl.v1.LeaseReply\x12\x34\n\x04Stop\x12\x16.mlxctl.v1.StopRequest\x1a\x14.mlxctl.v1.StopReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shard_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STOREREQUEST_FILESENTRY']._loaded_options = None
+  _globals['_STOREREQUEST_FILESENTRY']._serialized_options = b'8\001'
+  _globals['_STOREREPLY_HELDBYTESENTRY']._loaded_options = None
+  _globals['_STOREREPLY_HELDBYTESENTRY']._serialized_options = b'8\001'
   _globals['_RAWPART']._serialized_start=26
   _globals['_RAWPART']._serialized_end=35
   _globals['_LOADREQUEST']._serialized_start=38
-  _globals['_LOADREQUEST']._serialized_end=219
-  _globals['_LOADPROGRESS']._serialized_start=221
-  _globals['_LOADPROGRESS']._serialized_end=334
-  _globals['_CONNECTREQUEST']._serialized_start=336
-  _globals['_CONNECTREQUEST']._serialized_end=425
-  _globals['_CONNECTREPLY']._serialized_start=427
-  _globals['_CONNECTREPLY']._serialized_end=441
-  _globals['_RESULTSREQUEST']._serialized_start=443
-  _globals['_RESULTSREQUEST']._serialized_end=494
-  _globals['_STATUSREQUEST']._serialized_start=496
-  _globals['_STATUSREQUEST']._serialized_end=511
-  _globals['_STATUSREPLY']._serialized_start=514
-  _globals['_STATUSREPLY']._serialized_end=765
-  _globals['_LEASEREQUEST']._serialized_start=767
-  _globals['_LEASEREQUEST']._serialized_end=801
-  _globals['_LEASEREPLY']._serialized_start=803
-  _globals['_LEASEREPLY']._serialized_end=815
-  _globals['_STOPREQUEST']._serialized_start=817
-  _globals['_STOPREQUEST']._serialized_end=830
-  _globals['_STOPREPLY']._serialized_start=832
-  _globals['_STOPREPLY']._serialized_end=843
-  _globals['_CACHEOPERATION']._serialized_start=845
-  _globals['_CACHEOPERATION']._serialized_end=965
-  _globals['_CACHEOPERATION_KIND']._serialized_start=923
-  _globals['_CACHEOPERATION_KIND']._serialized_end=965
-  _globals['_SAMPLING']._serialized_start=967
-  _globals['_SAMPLING']._serialized_end=1057
-  _globals['_FRAMEHEADER']._serialized_start=1060
-  _globals['_FRAMEHEADER']._serialized_end=1370
-  _globals['_RESULTHEADER']._serialized_start=1373
-  _globals['_RESULTHEADER']._serialized_end=1508
-  _globals['_SHARD']._serialized_start=1511
-  _globals['_SHARD']._serialized_end=1926
+  _globals['_LOADREQUEST']._serialized_end=236
+  _globals['_LOADPROGRESS']._serialized_start=238
+  _globals['_LOADPROGRESS']._serialized_end=351
+  _globals['_CONNECTREQUEST']._serialized_start=353
+  _globals['_CONNECTREQUEST']._serialized_end=442
+  _globals['_CONNECTREPLY']._serialized_start=444
+  _globals['_CONNECTREPLY']._serialized_end=458
+  _globals['_RESULTSREQUEST']._serialized_start=460
+  _globals['_RESULTSREQUEST']._serialized_end=511
+  _globals['_STATUSREQUEST']._serialized_start=513
+  _globals['_STATUSREQUEST']._serialized_end=528
+  _globals['_STATUSREPLY']._serialized_start=531
+  _globals['_STATUSREPLY']._serialized_end=782
+  _globals['_STOREREQUEST']._serialized_start=785
+  _globals['_STOREREQUEST']._serialized_end=933
+  _globals['_STOREREQUEST_FILESENTRY']._serialized_start=889
+  _globals['_STOREREQUEST_FILESENTRY']._serialized_end=933
+  _globals['_STOREREPLY']._serialized_start=936
+  _globals['_STOREREPLY']._serialized_end=1098
+  _globals['_STOREREPLY_HELDBYTESENTRY']._serialized_start=1050
+  _globals['_STOREREPLY_HELDBYTESENTRY']._serialized_end=1098
+  _globals['_PUTHEADER']._serialized_start=1100
+  _globals['_PUTHEADER']._serialized_end=1163
+  _globals['_PUTREPLY']._serialized_start=1165
+  _globals['_PUTREPLY']._serialized_end=1206
+  _globals['_LEASEREQUEST']._serialized_start=1208
+  _globals['_LEASEREQUEST']._serialized_end=1242
+  _globals['_LEASEREPLY']._serialized_start=1244
+  _globals['_LEASEREPLY']._serialized_end=1256
+  _globals['_STOPREQUEST']._serialized_start=1258
+  _globals['_STOPREQUEST']._serialized_end=1271
+  _globals['_STOPREPLY']._serialized_start=1273
+  _globals['_STOPREPLY']._serialized_end=1284
+  _globals['_CACHEOPERATION']._serialized_start=1286
+  _globals['_CACHEOPERATION']._serialized_end=1406
+  _globals['_CACHEOPERATION_KIND']._serialized_start=1364
+  _globals['_CACHEOPERATION_KIND']._serialized_end=1406
+  _globals['_SAMPLING']._serialized_start=1408
+  _globals['_SAMPLING']._serialized_end=1498
+  _globals['_FRAMEHEADER']._serialized_start=1501
+  _globals['_FRAMEHEADER']._serialized_end=1811
+  _globals['_RESULTHEADER']._serialized_start=1814
+  _globals['_RESULTHEADER']._serialized_end=1949
+  _globals['_SHARD']._serialized_start=1952
+  _globals['_SHARD']._serialized_end=2476
 # @@protoc_insertion_point(module_scope)

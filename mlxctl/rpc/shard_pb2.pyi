@@ -12,7 +12,7 @@ class RawPart(_message.Message):
     def __init__(self) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("deployment", "epoch", "model_path", "model_hash", "start", "stop", "stage", "stage_count", "memory_limit_bytes")
+    __slots__ = ("deployment", "epoch", "model_path", "model_hash", "start", "stop", "stage", "stage_count", "memory_limit_bytes", "weights")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class LoadRequest(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     STAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     model_path: str
@@ -31,7 +32,8 @@ class LoadRequest(_message.Message):
     stage: int
     stage_count: int
     memory_limit_bytes: int
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., model_hash: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., stage_count: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ...) -> None: ...
+    weights: str
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., model_hash: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., stage_count: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ...) -> None: ...
 
 class LoadProgress(_message.Message):
     __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready")
@@ -106,6 +108,58 @@ class StatusReply(_message.Message):
     up_s: float
     failure: str
     def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., ready: _Optional[bool] = ..., active_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., lanes: _Optional[int] = ..., steps: _Optional[int] = ..., busy_s: _Optional[float] = ..., up_s: _Optional[float] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class StoreRequest(_message.Message):
+    __slots__ = ("model_path", "files", "weights")
+    class FilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    model_path: str
+    files: _containers.ScalarMap[str, int]
+    weights: str
+    def __init__(self, model_path: _Optional[str] = ..., files: _Optional[_Mapping[str, int]] = ..., weights: _Optional[str] = ...) -> None: ...
+
+class StoreReply(_message.Message):
+    __slots__ = ("reads_folder", "held_bytes", "free_bytes")
+    class HeldBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    READS_FOLDER_FIELD_NUMBER: _ClassVar[int]
+    HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    reads_folder: bool
+    held_bytes: _containers.ScalarMap[str, int]
+    free_bytes: int
+    def __init__(self, reads_folder: _Optional[bool] = ..., held_bytes: _Optional[_Mapping[str, int]] = ..., free_bytes: _Optional[int] = ...) -> None: ...
+
+class PutHeader(_message.Message):
+    __slots__ = ("weights", "piece", "size_bytes")
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    weights: str
+    piece: str
+    size_bytes: int
+    def __init__(self, weights: _Optional[str] = ..., piece: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class PutReply(_message.Message):
+    __slots__ = ("offset", "whole")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    whole: bool
+    def __init__(self, offset: _Optional[int] = ..., whole: _Optional[bool] = ...) -> None: ...
 
 class LeaseRequest(_message.Message):
     __slots__ = ("duration_s",)

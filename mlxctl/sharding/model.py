@@ -91,10 +91,17 @@ def build_skeleton(path: Path, headers: Mapping[str, TensorHeader]) -> LoadedMod
     and quantization, but nothing is read and nothing can be. Needs no safetensors file. Raises CheckpointError.
     """
     phantoms = {name: mx.zeros(header.shape, DTYPES[header.dtype]) for name, header in headers.items()}
-    loaded = _build(path, read_config(path), lambda _found: dict(phantoms))
+    loaded = build_on(path, phantoms)
     # Stacked or transposed phantoms are long graphs; a plain zero for each parameter is as good.
     loaded.model.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), loaded.model.parameters()))
     return loaded
+
+
+def build_on(path: Path, weights: Mapping[str, mx.array]) -> LoadedModel:
+    """The model that the config in `path` describes, its parameters computed from `weights`, named as in its files.
+    Nothing is evaluated. Raises CheckpointError.
+    """
+    return _build(path, read_config(path), lambda _found: dict(weights))
 
 
 def _phantom(header: TensorHeader) -> mx.array:

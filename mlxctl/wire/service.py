@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from mlxctl.errors import CorruptFrame, ForeignFrame, FrameTooLarge, MlxctlError
+from mlxctl.errors import CorruptFrame, ForeignFrame, FrameTooLarge, MlxctlError, StoreFull
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.identity import Identity
 from mlxctl.wire.parts import MAX_MESSAGE_BYTES
@@ -30,6 +30,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 _STATUS: dict[type[MlxctlError], grpc.StatusCode] = {
     CorruptFrame: grpc.StatusCode.DATA_LOSS,
     FrameTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ForeignFrame: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
@@ -71,6 +72,10 @@ class ShardStub:
         self.status = channel.unary_unary(
             f"/{SERVICE}/Status", pb.StatusRequest.SerializeToString, pb.StatusReply.FromString
         )
+        self.store = channel.unary_unary(
+            f"/{SERVICE}/Store", pb.StoreRequest.SerializeToString, pb.StoreReply.FromString
+        )
+        self.put = channel.stream_stream(f"/{SERVICE}/Put", None, pb.PutReply.FromString)
         self.lease = channel.unary_unary(
             f"/{SERVICE}/Lease", pb.LeaseRequest.SerializeToString, pb.LeaseReply.FromString
         )
@@ -95,6 +100,12 @@ class ShardServicer:
     def status(self, request: shard_pb2.StatusRequest, context: grpc.ServicerContext) -> shard_pb2.StatusReply:
         raise NotImplementedError
 
+    def store(self, request: shard_pb2.StoreRequest, context: grpc.ServicerContext) -> shard_pb2.StoreReply:
+        raise NotImplementedError
+
+    def put(self, parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[shard_pb2.PutReply]:
+        raise NotImplementedError
+
     def lease(self, request: shard_pb2.LeaseRequest, context: grpc.ServicerContext) -> shard_pb2.LeaseReply:
         raise NotImplementedError
 
@@ -112,6 +123,8 @@ def add_to_server(servicer: ShardServicer, server: grpc.Server) -> None:
         "Forward": grpc.stream_stream_rpc_method_handler(servicer.forward),
         "Results": streams(servicer.results, pb.ResultsRequest.FromString),
         "Status": unary(servicer.status, pb.StatusRequest.FromString, pb.StatusReply.SerializeToString),
+        "Store": unary(servicer.store, pb.StoreRequest.FromString, pb.StoreReply.SerializeToString),
+        "Put": grpc.stream_stream_rpc_method_handler(servicer.put, response_serializer=pb.PutReply.SerializeToString),
         "Lease": unary(servicer.lease, pb.LeaseRequest.FromString, pb.LeaseReply.SerializeToString),
         "Stop": unary(servicer.stop, pb.StopRequest.FromString, pb.StopReply.SerializeToString),
     }

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -61,8 +62,11 @@ class Life:
                 raise LaunchError("no lease from the coordinator in time: ending")
 
 
-def run(name: str, host: str, port: int, port_tries: int) -> None:
-    """Serve as `name` on `host`, on the first free of `port_tries` ports from `port` (0: any). Raises PortTaken."""
+def run(name: str, host: str, port: int, port_tries: int, store: Path, store_only: bool) -> None:
+    """Serve as `name` on `host`, on the first free of `port_tries` ports from `port` (0: any). Raises PortTaken.
+
+    Weights sent to this node lie in the folder `store`; `store_only`: act as a node that has no other copy of a model.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the launcher's to handle
@@ -71,10 +75,14 @@ def run(name: str, host: str, port: int, port_tries: int) -> None:
     identity = _handshake(name)
     life.watch_stdin()
 
-    from mlxctl.worker.service import WorkerService  # imports mlx: after the handshake, so that it costs no round trip
+    # They import mlx: after the handshake, so that it costs no round trip.
+    from mlxctl.worker.layer_store import LayerStore
+    from mlxctl.worker.service import WorkerService
+    from mlxctl.worker.weights import NodeWeights
 
+    weights = NodeWeights(LayerStore(store), store_only=store_only)
     server = grpc.server(ThreadPoolExecutor(16, thread_name_prefix="grpc"), options=OPTIONS)
-    add_to_server(WorkerService(identity, life.prolong, life.stop), server)
+    add_to_server(WorkerService(identity, life.prolong, life.stop, weights), server)
     try:
         bound = _bind(server, identity, host, port, port_tries)
     except PortTaken as error:

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from mlxctl.sharding import (
     Shard,
     ShardCache,
     Tensor,
+    TensorHeader,
     decode_boundary,
     encode_boundary,
     load_model,
@@ -88,10 +89,17 @@ class Runner:
 
     @classmethod
     def load(
-        cls, request: shard_pb2.LoadRequest, outbox: Outbox, on_progress: Callable[[LoadProgress], None]
+        cls,
+        request: shard_pb2.LoadRequest,
+        folder: Path,
+        absent: Mapping[str, TensorHeader],
+        outbox: Outbox,
+        on_progress: Callable[[LoadProgress], None],
     ) -> Runner:
-        """Load the shard and run it once. Raises CheckpointError, IllegalCut."""
-        shard = load_model(Path(request.model_path), request.start, request.stop, on_progress=on_progress)
+        """Load the shard from `folder`, which need not hold the tensors `absent`, and run it once. Raises
+        CheckpointError, IllegalCut.
+        """
+        shard = load_model(folder, request.start, request.stop, on_progress=on_progress, absent=absent)
         shard.warm_up()
         mx.clear_cache()
         return cls(request.deployment, request.epoch, request.stage, shard, outbox)

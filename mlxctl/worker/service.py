@@ -18,7 +18,9 @@ from mlxctl.sharding import LoadProgress
 from mlxctl.wire.identity import Identity, peer_name
 from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
 from mlxctl.worker.edge import BusyClock, Edge, Outbox
+from mlxctl.worker.receive import receive_piece
 from mlxctl.worker.runner import MlxThread, Runner
+from mlxctl.worker.weights import NodeWeights
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,15 @@ CONNECT_TIMEOUT_S = 10.0
 class WorkerService(ShardServicer):
     """One worker: at most one shard, one edge in, one edge out."""
 
-    def __init__(self, identity: Identity, prolong: Callable[[float], None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        prolong: Callable[[float], None],
+        stop: Callable[[], None],
+        weights: NodeWeights,
+    ) -> None:
         self._identity = identity
+        self._weights = weights
         self._prolong = prolong
         self._stop = stop
         self._mlx = MlxThread()
@@ -45,7 +54,12 @@ class WorkerService(ShardServicer):
         self._only(context, COORDINATOR_NAME)
         updates: queue.SimpleQueue[LoadProgress | None] = queue.SimpleQueue()
         outbox = Outbox(request.epoch, self._clock)
-        future = self._mlx.submit(lambda: Runner.load(request, outbox, updates.put))
+        try:
+            folder, tensors = self._weights.find(request)
+        except MlxctlError as error:
+            log.error("loading failed: %s", error)
+            abort(context, error)
+        future = self._mlx.submit(lambda: Runner.load(request, folder, tensors, outbox, updates.put))
         future.add_done_callback(lambda _: updates.put(None))
         progress = shard_pb2.LoadProgress()
         while (update := updates.get()) is not None:
@@ -124,6 +138,24 @@ class WorkerService(ShardServicer):
             reply.cache_bytes, reply.lanes = runner.cache_bytes, len(runner.lanes)
             reply.up_s = time.monotonic() - self._loaded_s
         return reply
+
+    def store(self, request: shard_pb2.StoreRequest, context: grpc.ServicerContext) -> shard_pb2.StoreReply:
+        self._only(context, COORDINATOR_NAME)
+        try:
+            return self._weights.describe(request)
+        except MlxctlError as error:
+            abort(context, error)
+            raise
+
+    def put(self, parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[shard_pb2.PutReply]:
+        self._only(context, COORDINATOR_NAME)
+        try:
+            yield from receive_piece(self._weights.store, parts, context.is_active)
+        except grpc.RpcError:
+            log.info("a transfer was cut off; what came is kept")
+        except MlxctlError as error:
+            log.error("a piece of a model was refused: %s", error)
+            abort(context, error)
 
     def lease(self, request: shard_pb2.LeaseRequest, context: grpc.ServicerContext) -> shard_pb2.LeaseReply:
         self._only(context, COORDINATOR_NAME)
