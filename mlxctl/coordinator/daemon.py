@@ -149,7 +149,7 @@ class Daemon:
         stack.push_async_callback(_settle, poll)
         served = ServedModel(self._profile.model, int(time.time()), launch.plan.context)
         key = self._profile.api.read_key()
-        app = create_app(engine, tokenizer, served, self._board.document, key)
+        app = create_app(engine, tokenizer, served, self._board.document, key, host=self._profile.api.host)
         control_path = paths.make_control_socket_dir(self._order.name)
         stack.callback(paths.remove_control_socket, self._order.name)
         control = create_control_app(self._board.document, self._stop_after)
