@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -243,3 +244,16 @@ def test_a_killed_chat_takes_its_private_cluster_along(home: Path) -> None:
     psutil.Process(chat.pid).kill()
     finish(chat)
     until(lambda: not our_processes(home), timeout_s=10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/proc/mounts").exists(), reason="needs root to mount a small tmpfs")
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
+    try:
+        (small / "fill").write_bytes(bytes(60 << 10))
+        up = mlxctl("up", environment={"MLXCTL_HOME": str(small / "home")})
+        assert up.code == 1 and "No space left on device" in up.stderr and "MLXCTL_HOME" in up.stderr
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
