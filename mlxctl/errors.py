@@ -37,6 +37,7 @@ class MlxctlError(Exception):
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
     error_type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None  # the API's `code`
 
     def __init__(
         self, message: str, *, hint: str | None = None, node: str | None = None, stage: int | None = None
@@ -142,10 +143,13 @@ class Degraded(MlxctlError):
 
     exit_code = 5
     http_status = 503
+    default_code = "degraded"
 
 
 class StageLost(Degraded):
     """A worker died, hung or was cut off."""
+
+    default_code = "stage_lost"
 
 
 class TimedOut(MlxctlError):
@@ -183,7 +187,6 @@ class RequestError(MlxctlError):
 
     http_status = 400
     error_type = "invalid_request_error"
-    default_code: ClassVar[str | None] = None
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, hint: str | None = None

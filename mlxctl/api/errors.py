@@ -40,7 +40,7 @@ def describe(error: Exception) -> dict[str, dict[str, str | None]]:
     if isinstance(error, RequestError):
         return error_body(str(error), error.error_type, param=error.param, code=error.code)
     if isinstance(error, MlxctlError):
-        return error_body(str(error), error.error_type)
+        return error_body(str(error), error.error_type, code=error.default_code)
     return error_body(_UNEXPECTED, "server_error")
 
 

@@ -14,6 +14,7 @@ from mlxctl.errors import (
     ModelNotFound,
     Overloaded,
     RequestError,
+    StageLost,
     TimedOut,
     WireError,
 )
@@ -101,7 +102,7 @@ def _exception(status: int, error: _Error, retry_after_s: int) -> MlxctlError:
         return ContextLengthExceeded(message)
     if error.code == ModelNotFound.default_code:
         return ModelNotFound(message)
-    if status == 503:
+    if status == 503 or error.code in (Degraded.default_code, StageLost.default_code):
         return Degraded(message, hint="`mlxctl status` shows what is missing")
     if status == 504:
         return TimedOut(message)

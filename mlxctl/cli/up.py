@@ -29,8 +29,10 @@ def up(
     """Bring a cluster up and serve its API."""
     from mlxctl.cli.progress import progress
     from mlxctl.cluster import Cluster
-    from mlxctl.profile import load_profile
+    from mlxctl.profile import load_profile, unknown_variables
 
+    for name in unknown_variables():
+        say(f"note: {name} means nothing to mlxctl; the README lists the variables that do")
     overrides: dict[str, Any] = {"model": model, "context": context}
     chosen = load_profile(profile, {key: value for key, value in overrides.items() if value is not None})
     chosen = chosen.first(devices) if devices is not None else chosen

@@ -150,10 +150,11 @@ def test_a_worker_lost_in_mid_stream_is_an_error_that_names_it() -> None:
         assert state is not None
         with OpenAI(base_url=cluster.base_url, api_key="unused", max_retries=0) as client:
             stream = client.chat.completions.create(**request_of(EXPECTATIONS["count-to-100"], stream=True))
-            with pytest.raises(APIError, match="node w1"):
+            with pytest.raises(APIError, match="node w1") as caught:
                 for chunk in stream:
                     if chunk.choices and chunk.choices[0].delta.content:
                         os.kill(state.workers[1].process.pid, signal.SIGKILL)
+            assert caught.value.code == "stage_lost"
             with pytest.raises(InternalServerError, match="node w1"):
                 client.chat.completions.create(**request_of(EXPECTATIONS["hello"]))
         health = httpx2.get(cluster.base_url.removesuffix("/v1") + "/health", trust_env=False)
