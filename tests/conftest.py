@@ -42,7 +42,7 @@ def nothing_left(request: pytest.FixtureRequest, home: Path) -> Iterator[None]:
 
 def traces(home: Path) -> set[str]:
     """Our processes, threads and temporary files, as lines to read."""
-    return our_processes(home) | our_threads() | {str(path) for path in paths.SHORT_SOCKET_ROOT.glob("mlxctl-*")}
+    return our_processes(home) | our_threads() | our_sockets(home)
 
 
 def our_processes(home: Path) -> set[str]:
@@ -55,6 +55,13 @@ def our_processes(home: Path) -> set[str]:
         if environ.get(paths.HOME_VARIABLE) == str(home):
             found.add(f"pid {process.pid}: {' '.join(process.info['cmdline'] or [])}")
     return found
+
+
+def our_sockets(home: Path) -> set[str]:
+    """Control sockets, and their folders under /tmp, of clusters of this home."""
+    sockets = [paths.control_socket(folder.name) for folder in (home / "clusters").glob("*")]
+    foreign = {socket.parent for socket in sockets if not socket.is_relative_to(home) and socket.parent.exists()}
+    return {str(path) for path in (*foreign, *(socket for socket in sockets if socket.exists()))}
 
 
 def our_threads() -> set[str]:
