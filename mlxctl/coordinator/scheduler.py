@@ -16,6 +16,7 @@ from mlxctl.errors import Overloaded
 from mlxctl.request import FinishReason, GenerationRequest, Sampling
 
 PREFILL_CHUNK_TOKENS = 256
+RETRY_AFTER_S = 5
 FRAMES_PER_STAGE = 2  # in flight: one computing, one on its way
 
 
@@ -108,7 +109,7 @@ class Scheduler:
     def submit(self, request: GenerationRequest) -> int:
         """Queue `request`; return its lane. Raises Overloaded."""
         if len(self._waiting) >= self._queue_limit and len(self._running) >= self._concurrency:
-            raise Overloaded(f"{self._queue_limit} requests are waiting already", retry_after_s=1 + self._queue_limit)
+            raise Overloaded(f"{self._queue_limit} requests are waiting already", retry_after_s=RETRY_AFTER_S)
         session = Session(self._next_lane, request)
         self._next_lane += 1
         self._waiting.append(session)

@@ -36,6 +36,7 @@ from mlxctl.sharding import (
 from mlxctl.wire.frames import Frame, parse_step
 from mlxctl.wire.parts import Assembler
 from mlxctl.worker.edge import Outbox, Scheduled
+from mlxctl.worker.memory import hold_to
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Runner:
         """Load the shard from `folder`, which need not hold the tensors `absent`, and run it once. Raises
         CheckpointError, IllegalCut.
         """
+        hold_to(request.memory_limit_bytes)
         shard = load_model(folder, request.start, request.stop, on_progress=on_progress, absent=absent)
         shard.warm_up()
         mx.clear_cache()
