@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,11 @@ from mlxctl.sharding.matrix import all_cases, check_all, check_case, mlx_lm_test
 # Not a matter of cuts: what needs Metal, a package that is not installed, or is not the same from run to run.
 NOT_TESTABLE = {"bitnet", "muse_spark", "olmo", "phi3small"}
 NOT_SPLITTABLE = {"iquestloopcoder", "nanbeige_looped"}
+
+
+def whole_matrix(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks what takes minutes: left out of the default run, selected by `-m matrix`."""
+    return cast(Callable[..., None], pytest.mark.slow(pytest.mark.matrix(test)))
 
 
 def own(name: str) -> Case:
@@ -47,12 +52,12 @@ def matrix() -> Iterator[dict[str, dict[str, Any]]]:
         yield {entry["name"]: entry for entry in check_all(all_cases(tests), tests, os.cpu_count())}
 
 
-@pytest.mark.matrix
+@whole_matrix
 def test_no_architecture_is_silently_wrong(matrix: dict[str, dict[str, Any]]) -> None:
     assert {name: entry["reason"] for name, entry in matrix.items() if entry["verdict"] == "wrong"} == {}
 
 
-@pytest.mark.matrix
+@whole_matrix
 def test_every_architecture_is_exact_but_for_the_known_exceptions(matrix: dict[str, dict[str, Any]]) -> None:
     others = {name: entry["verdict"] for name, entry in matrix.items() if entry["verdict"] != "exact"}
     assert {name for name, verdict in others.items() if verdict == "not testable"} <= NOT_TESTABLE
@@ -60,7 +65,7 @@ def test_every_architecture_is_exact_but_for_the_known_exceptions(matrix: dict[s
     assert len(matrix) - len(others) >= 119
 
 
-@pytest.mark.matrix
+@whole_matrix
 @pytest.mark.parametrize(
     ("name", "legal"), [("afm7", {*range(1, 8)}), ("gemma3n", {1, 2, 3}), ("gemma4", {1, 2, 3, 4})]
 )
@@ -72,7 +77,7 @@ def test_models_that_share_caches_may_be_cut_before_the_first_that_is_shared(
     assert entry["verdict"] == "exact"
 
 
-@pytest.mark.matrix
+@whole_matrix
 def test_no_payload_grows_with_the_context(matrix: dict[str, dict[str, Any]]) -> None:
     assert not [name for name, entry in matrix.items() for split in entry["splits"] if split["payload_grows"]]
 
