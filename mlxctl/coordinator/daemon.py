@@ -17,18 +17,27 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from mlxctl import paths
+from mlxctl.api.app import ServedModel, create_app
+from mlxctl.checkpoint import resolve_model
+from mlxctl.coordinator.control import create_control_app
+from mlxctl.coordinator.engine import PipelineEngine
+from mlxctl.coordinator.serving import HttpServer, bind_api, bind_control
+from mlxctl.coordinator.status import StatusBoard
 from mlxctl.errors import Interrupted, LaunchError, MlxctlError
 from mlxctl.launch.bringup import PHASES, Launch
 from mlxctl.launch.daemon_process import DaemonOrder
-from mlxctl.launch.events import Event, FailedEvent, PhaseEvent, ReadyEvent, encode
+from mlxctl.launch.events import Event, FailedEvent, PhaseEvent, ReadyEvent, Report, encode
 from mlxctl.launch.log_files import file_handler
 from mlxctl.launch.phases import run_phases
+from mlxctl.launch.state import ClusterLock, Phase, describe_launch, remove_state, write_state
 from mlxctl.profile import Profile
+from mlxctl.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +85,7 @@ class Daemon:
             watcher.cancel()
         return 0
 
-    async def _until_stopped(self, work: Any) -> None:
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, cancelled when the cluster is to stop first. Raises Interrupted then."""
         task, stop = asyncio.ensure_future(work), asyncio.create_task(self._stop.wait())
         await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -89,8 +98,6 @@ class Daemon:
         task.result()
 
     async def _bring_up(self, stack: AsyncExitStack) -> None:
-        from mlxctl.launch.state import ClusterLock
-
         if self._order.any_port:
             stack.callback(shutil.rmtree, paths.cluster_dir(self._order.name), ignore_errors=True)
         stack.enter_context(ClusterLock(self._order.name))
@@ -108,15 +115,13 @@ class Daemon:
         self._finish_bring_up()
 
     def _bind_api(self, stack: AsyncExitStack) -> socket.socket:
-        from mlxctl.coordinator.serving import bind_api
-
         api = self._profile.api
         asked_for = "port" in api.model_fields_set
         bound = bind_api(api.host, 0 if self._order.any_port else api.port, asked_for=asked_for)
         stack.callback(bound.close)
         return bound
 
-    def _report(self, record: StateRecord) -> Any:
+    def _report(self, record: StateRecord) -> Report:
         def report(event: PhaseEvent) -> None:
             log.info("%s%s: %s %s", event.title, f" on {event.node}" if event.node else "", event.state, event.detail)
             if event.node is None:
@@ -125,13 +130,9 @@ class Daemon:
 
         return report
 
-    async def _serve(self, stack: AsyncExitStack, api_socket: socket.socket, base_url: str, tokenizer: Any) -> None:
-        from mlxctl.api.app import ServedModel, create_app
-        from mlxctl.coordinator.control import create_control_app
-        from mlxctl.coordinator.engine import PipelineEngine
-        from mlxctl.coordinator.serving import HttpServer, bind_control
-        from mlxctl.coordinator.status import StatusBoard
-
+    async def _serve(
+        self, stack: AsyncExitStack, api_socket: socket.socket, base_url: str, tokenizer: Tokenizer
+    ) -> None:
         launch = self._launch
         assert launch.plan is not None and launch.leases is not None
         engine = await asyncio.to_thread(
@@ -158,7 +159,7 @@ class Daemon:
             await server.started()
         stack.push_async_callback(self._drain, engine)
 
-    async def _drain(self, engine: Any) -> None:
+    async def _drain(self, engine: PipelineEngine) -> None:
         self._board.draining = True
         if not await engine.drain(self._drain_s):
             log.warning("requests were still running after %g s: ending them", self._drain_s)
@@ -199,22 +200,15 @@ class StateRecord:
         self._base_url = ""
         self._started_at = time.time()
 
-    def write(self, phase: Any, base_url: str | None = None) -> None:
-        from mlxctl.launch.state import describe_launch, write_state
-
+    def write(self, phase: Phase, base_url: str | None = None) -> None:
         self._base_url = base_url or self._base_url
         write_state(describe_launch(self._launch, phase, self._base_url, self._started_at))
 
     def remove(self) -> None:
-        from mlxctl.launch.state import remove_state
-
         remove_state(self._launch.name)
 
 
-def _load_tokenizer(model: str) -> Any:
-    from mlxctl.checkpoint import resolve_model
-    from mlxctl.tokenizer import Tokenizer
-
+def _load_tokenizer(model: str) -> Tokenizer:
     return Tokenizer.load(resolve_model(model))
 
 
