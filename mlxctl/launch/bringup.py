@@ -152,6 +152,7 @@ class LossWatch:
             await task
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 class Weights:

@@ -45,8 +45,8 @@ def missing(weights: ModelWeights, start: int, stop: int, held_bytes: Mapping[st
 class Distribution:
     """Brings the weights of one model to the nodes of `connections`.
 
-    `key` is by stage: empty where the node reads the model's folder. `on_progress` is given node, whether that is all,
-    detail and share; it is called from several threads.
+    `keys` and `sent_bytes` are by stage; a key is empty where the node reads the model's folder. `on_progress` is given
+    node, whether that is all, detail and share; it is called from several threads.
     """
 
     def __init__(self, connections: Sequence[StageConnection], path: Path, name: str, on_progress: OnProgress) -> None:
@@ -99,18 +99,16 @@ class Distribution:
             return
         meter = Meter(lambda detail, share: self._on_progress(stage.node, False, detail, share))
 
-        def on_sent(size_bytes: int) -> None:
-            self.sent_bytes[stage.index] += size_bytes
-            meter.reached(self.sent_bytes[stage.index], what.size_bytes)
-
-        transfer = Transfer(connection, weights, on_sent)
+        transfer = Transfer(connection, weights, lambda sent_bytes: meter.reached(sent_bytes, what.size_bytes))
         self._transfers.append(transfer)
         if self._cancelled:
             return
-        for piece, size_bytes in what.pieces.items():
-            transfer.send(piece, size_bytes)
+        own = weights.manifest.own_entry
+        transfer.send_one(own.name, own.size_bytes)
+        transfer.send({name: size for name, size in what.pieces.items() if name != own.name})
+        self.sent_bytes[stage.index] = transfer.sent_bytes
         resumed = f", {megabytes(what.resumed_bytes)} were there" if what.resumed_bytes else ""
-        detail = f"{megabytes(self.sent_bytes[stage.index])} in {len(what.pieces)} pieces{resumed}"
+        detail = f"{megabytes(transfer.sent_bytes)} in {len(what.pieces)} pieces{resumed}"
         self._on_progress(stage.node, True, detail, 1.0)
 
 

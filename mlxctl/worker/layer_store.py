@@ -110,12 +110,12 @@ class LayerStore:
         """
         folder = self.folder(key)
         entry = self._entry(key, piece, size_bytes)
-        if _is_whole(folder, entry):
+        if self._has(key, entry):
             yield None
             return
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(folder / f"{piece}{PARTIAL}", still_wanted) as file:
-            if _is_whole(folder, entry):  # it came while we waited
+            if self._has(key, entry):  # it came while we waited
                 os.unlink(file.name)
                 yield None
                 return
@@ -140,6 +140,10 @@ class LayerStore:
                 return entry
         raise CorruptFrame(f"{piece[:80]!r} of {size_bytes} bytes is not a piece of the model {key[:12]}")
 
+    def _has(self, key: str, entry: PieceEntry) -> bool:
+        """Whether a piece is whole. A manifest is small, so its hash is looked at too: all else hangs on it."""
+        return self.manifest(key) is not None if entry.name == MANIFEST else _is_whole(self.folder(key), entry)
+
     def _model(self, key: str) -> StoredModel | None:
         manifest = self.manifest(key)
         if manifest is None:
@@ -152,7 +156,8 @@ class LayerStore:
     def _held(folder: Path, piece: PieceEntry) -> int:
         if _is_whole(folder, piece):
             return piece.size_bytes
-        return min(_file_bytes(folder / f"{piece.name}{PARTIAL}"), piece.size_bytes)
+        # One that has all bytes but was not finished, and so not checked, is not whole.
+        return min(_file_bytes(folder / f"{piece.name}{PARTIAL}"), piece.size_bytes - 1)
 
 
 class PieceWriter:
