@@ -90,8 +90,9 @@ def build_skeleton(path: Path, headers: Mapping[str, TensorHeader]) -> LoadedMod
     """The model that the config in `path` and `headers` describe, with lazy zeros for parameters: right dtypes, shapes
     and quantization, but nothing is read and nothing can be. Needs no safetensors file. Raises CheckpointError.
     """
-    phantoms = {name: mx.zeros(header.shape, DTYPES[header.dtype]) for name, header in headers.items()}
-    loaded = build_on(path, phantoms)
+    forms = {(header.shape, header.dtype) for header in headers.values()}  # few, where experts are tens of thousands
+    phantoms = {(shape, dtype): mx.zeros(shape, DTYPES[dtype]) for shape, dtype in forms}
+    loaded = build_on(path, {name: phantoms[header.shape, header.dtype] for name, header in headers.items()})
     # Stacked or transposed phantoms are long graphs; a plain zero for each parameter is as good.
     loaded.model.update(tree_map(lambda array: mx.zeros(array.shape, array.dtype), loaded.model.parameters()))
     return loaded
