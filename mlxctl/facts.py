@@ -65,9 +65,9 @@ class ModelFacts:
     """A model as the planner sees it. Cut c lies between layer c-1 and layer c.
 
     `embedding_bytes` lie on the first stage; `head_bytes` on the last, or, if `tied` (then 0), the embedding again.
-    `other_first_bytes` and `other_last_bytes` (final norm …) go with the first and last stage, `other_every_bytes` with
-    each, as do the caches `stage_caches`. `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype
-    and shape. `has_weights` is false where only a configuration was found.
+    `other_first_bytes` and `other_last_bytes` (final norm …) go with the first and last stage, `other_every_bytes` and
+    the caches `stage_caches` with each. `boundary_token_bytes` cross a cut per token. `hash` covers the configuration
+    and every tensor's name, dtype and shape. `has_weights` is false where only a configuration was found.
     """
 
     name: str

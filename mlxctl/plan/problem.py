@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from mlxctl.errors import IllegalCut, UsageError
 from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.plan.labels import Placement
 from mlxctl.plan.memory import Pool, StageMemory, memory_pools
-from mlxctl.plan.search import Candidate, Placement, Search
+from mlxctl.plan.search import Candidate, Search
 from mlxctl.plan.stages import Stage
 from mlxctl.plan.timing import LANE_ROWS, StageTiming, sharers
 from mlxctl.profile import Profile
