@@ -141,6 +141,7 @@ class LossWatch:
     def _fail(self, error: StageLost) -> None:
         if not self._lost.done():
             self._lost.set_exception(error)
+            self._lost.exception()  # marks it as seen: nobody may be waiting any more
 
     async def until_done(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`. Raises StageLost if a worker is lost first."""
