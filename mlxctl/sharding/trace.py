@@ -6,7 +6,7 @@ apart into one piece a layer; which placeholders a piece hangs on says which lay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -123,8 +123,7 @@ class _Tracer:
             *(watched.get(id(argument), argument) for argument in args),
             **{key: watched.get(id(argument), argument) for key, argument in kwargs.items()},
         )
-        taken, replaced = _accesses(watched.values())
-        output = Boundary(value, tuple(dict(shared) for shared in watched.values()))
+        output = Boundary(value, tuple(shared.content for shared in watched.values()))
         self._record(layer, output.arrays.values())
         output = output.map_arrays(partial(self._placeholder, layer))
         for old, new in zip(dicts, output.dicts, strict=True):
@@ -134,6 +133,7 @@ class _Tracer:
             self._record(layer, cache_arrays(cache))
             map_cache(partial(self._placeholder, layer, None), cache)
         slots = tuple(slot for slot, cache in enumerate(self.slots) if any(cache is other for other in caches))
+        taken, replaced = _accesses(watched.values())
         self._calls.append(LayerCall(layer, slots, given, output.snapshot(), taken, replaced))
         return output.value
 
@@ -165,53 +165,33 @@ class _Tracer:
         return {owner: frozenset(found) for owner, found in reads.items()}
 
 
-class _WatchedDict(dict[str, Any]):
+class _WatchedDict(MutableMapping[str, Any]):
     """Remembers the keys taken out of it, and those written that had not been taken out before."""
 
     def __init__(self, content: Mapping[str, Any]) -> None:
-        super().__init__(content)
+        self.content = dict(content)
         self.taken: set[str] = set()
         self.replaced: set[str] = set()
 
-    def _take(self, keys: Iterable[str]) -> None:
-        self.taken.update(set(keys) - self.replaced)
-
     def __getitem__(self, key: str) -> Any:
-        self._take([key])
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self._take([str(key)])
-        return super().__contains__(key)
+        if key not in self.replaced:
+            self.taken.add(key)
+        return self.content[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key not in self.taken:
             self.replaced.add(key)
-        super().__setitem__(key, value)
+        self.content[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.content[key]
 
     def __iter__(self) -> Iterator[str]:
-        self._take(super().keys())
-        return super().__iter__()
+        self.taken.update(self.content.keys() - self.replaced)
+        return iter(self.content)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        self._take([key])
-        return super().get(key, default)
-
-    def pop(self, key: str, *default: Any) -> Any:
-        self._take([key])
-        return super().pop(key, *default)
-
-    def items(self) -> Any:
-        self._take(super().keys())
-        return super().items()
-
-    def values(self) -> Any:
-        self._take(super().keys())
-        return super().values()
-
-    def update(self, *others: Any, **more: Any) -> None:
-        for key, value in dict(*others, **more).items():
-            self[key] = value
+    def __len__(self) -> int:
+        return len(self.content)
 
 
 def _accesses(watched: Iterable[_WatchedDict]) -> tuple[frozenset[str], frozenset[str]]:

@@ -12,6 +12,7 @@ import mlx.core as mx
 import pytest
 
 from mlxctl.errors import IllegalCut
+from mlxctl.sharding.architectures import build, own_cases
 from mlxctl.sharding.check import FolderSource, MemorySource, document, judge, run_split, run_whole, telling_cuts
 from mlxctl.sharding.layer_map import LayerMap
 from tests.tiny_models import CONFIGS, LAYERS, random_model, write_checkpoint
@@ -50,6 +51,18 @@ def test_a_model_on_disk_is_checked_as_workers_load_it(tmp_path: Path, architect
     finding = judge(FolderSource(write_checkpoint(tmp_path, architecture)), PROMPTS, 2, [(3,), (1, 6)])
     assert (finding.verdict, finding.layer_count) == ("exact", LAYERS)
     assert [split.cuts for split in finding.splits] == [(3,), (1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "legal"),
+    [("deepseek_v41", (1, 4)), ("kimi_k3_attention_residuals", (1, 2, 3, 4, 5)), ("gemma3n", (1, 2, 3))],
+)
+def test_models_that_hand_on_more_than_an_array_are_exact(name: str, legal: tuple[int, ...]) -> None:
+    case = next(case for case in own_cases() if case.name == name)
+    source = MemorySource(build(case, None))
+    assert source.layers.legal_cuts == legal
+    prompt = [[[5, 3, 9, 2, 7, 1, 8, 4, 6, 0, 5]], [[2, 8, 1, 3, 7]]]
+    assert judge(source, [prompt], 3).verdict == "exact"
 
 
 def test_a_cut_past_which_a_layer_reads_is_found_out() -> None:
