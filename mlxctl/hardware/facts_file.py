@@ -11,16 +11,16 @@ What is not given comes from the tables of Macs and links. Nodes with the same `
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mlxctl.errors import Problem, ProfileError
 from mlxctl.facts import NodeFacts, Source
 from mlxctl.hardware.tables import find_link, find_mac, flops_of, links, mac_chips, wired_limit
-from mlxctl.profile.document import MAX_FILE_BYTES, dotted, parse_document
+from mlxctl.profile.document import MAX_FILE_BYTES, Document, dotted, parse_document
 from mlxctl.profile.values import fault, parse_size, shown
 
 FREE_SHARE = 0.85
@@ -110,11 +110,7 @@ def read_facts_file(path: Path) -> tuple[NodeFacts, ...]:
     try:
         nodes = _FactsFile.model_validate(document.data).nodes
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            context: Mapping[str, Any] = details.get("ctx", {})
-            message = context.get("message") or details["msg"][:1].lower() + details["msg"][1:]
-            line = document.line(details["loc"])
-            problems.append(Problem(document.file, line, dotted(details["loc"]), message, context.get("suggestion")))
+        problems += [_problem(details, document) for details in error.errors(include_url=False) if _is_news(details)]
         raise ProfileError(problems) from None
     names = [node.name for node in nodes]
     problems += [
@@ -127,6 +123,19 @@ def read_facts_file(path: Path) -> tuple[NodeFacts, ...]:
     if problems:
         raise ProfileError(problems)
     return tuple(node.facts() for node in nodes)
+
+
+def _is_news(details: ErrorDetails) -> bool:
+    """Pydantic counts a list of nodes with mistakes in them as too short."""
+    return details["type"] != "too_short" or not details["input"]
+
+
+def _problem(details: ErrorDetails, document: Document) -> Problem:
+    context = details.get("ctx", {})
+    message = context.get("message") or details["msg"][:1].lower() + details["msg"][1:]
+    location = details["loc"]
+    suggestion = context.get("suggestion")
+    return Problem(document.file, document.line(location), dotted(location), message, suggestion)
 
 
 def _read(path: Path) -> bytes:

@@ -48,7 +48,8 @@ def explain(
 def _reasons(profile: Profile, problem: Problem, model: ModelFacts, plan: Plan) -> Iterator[str]:
     for stage in plan.stages:
         if stage.node in profile.placement.layers:
-            yield f"{stage.node} is pinned to {stage.stop - stage.start} layers"
+            count = stage.stop - stage.start
+            yield f"{stage.node} is pinned to {count} layer{'s' if count > 1 else ''}"
         elif len(plan.stages) > 1 and _is_full(problem, plan, stage):
             yield f"{stage.node} is full: one layer more would not fit"
     for unused in plan.unused:

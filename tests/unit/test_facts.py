@@ -1,0 +1,46 @@
+"""What facts say of themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxctl.facts import CacheGrowth, LayerFacts
+from tests.plans import MIB, a_model
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_cache_grows_in_steps() -> None:
+    cache = CacheGrowth("KVCache", token_bytes=10)
+    assert [cache.bytes(tokens) for tokens in (0, 1, 256, 257)] == [0, 2560, 2560, 5120]
+
+
+def test_a_capped_cache_stops_one_chunk_beyond_its_window() -> None:
+    cache = CacheGrowth("RotatingKVCache", token_bytes=10, cap_tokens=128)
+    assert cache.bytes(100_000) == 10 * (128 + 255)
+    assert cache.bytes(1) == 10 * 256
+
+
+def test_state_of_fixed_size_does_not_grow() -> None:
+    cache = CacheGrowth("ArraysCache", token_bytes=0, fixed_bytes=77)
+    assert cache.bytes(1) == cache.bytes(10_000) == 77
+
+
+def test_a_dense_layer_is_read_whole_by_every_step() -> None:
+    assert LayerFacts(0, 1000).read_bytes(1) == LayerFacts(0, 1000).read_bytes(64) == 1000
+
+
+def test_one_token_reads_only_its_experts() -> None:
+    layer = LayerFacts(0, 1000, expert_bytes=800, experts=8, experts_per_token=2)
+    assert layer.read_bytes(1) == 200 + 200
+    assert layer.read_bytes(1) < layer.read_bytes(4) < layer.read_bytes(1000) == 1000
+
+
+def test_a_model_s_weights_are_counted_once() -> None:
+    model = a_model(layers=4, layer_bytes=100 * MIB, other_last_bytes=3, other_every_bytes=5)
+    assert model.weight_bytes == 500 * MIB + 8
+
+
+def test_a_tied_head_reads_the_embedding() -> None:
+    assert a_model(tied=True, head_bytes=0).output_bytes == 50 * MIB
+    assert a_model(head_bytes=7).output_bytes == 7
