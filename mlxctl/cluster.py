@@ -9,7 +9,7 @@ Everything here blocks and starts no event loop, so that it works inside a runni
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,7 +87,7 @@ class Cluster:
         """The whole answer to `text`; `fields` go into the request (temperature, max_tokens …)."""
         return "".join(self.stream(text, **fields))
 
-    def stream(self, text: str, **fields: Any) -> Iterator[str]:
+    def stream(self, text: str, **fields: Any) -> Generator[str, None, None]:
         """The answer to `text`, piece by piece. Closing the iterator stops the generation in the cluster."""
         messages = [{"role": "user", "content": text}]
         with ChatClient(self.base_url, self.api_key) as client:

@@ -14,7 +14,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types import Model
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionUserMessageParam
 
 from mlxctl.api.body import MAX_BODY_BYTES
 from mlxctl.errors import StageLost
@@ -23,7 +23,7 @@ from tests.canary_expectations import EXPECTATIONS, Expectation
 
 pytestmark = pytest.mark.api
 
-HELLO = {"role": "user", "content": "Hello!"}
+HELLO: ChatCompletionUserMessageParam = {"role": "user", "content": "Hello!"}
 GREETING = "Hello! I am Canary. How can I help?"
 CASES = [
     "who-are-you",
@@ -184,7 +184,7 @@ async def test_eight_clients_at_once_get_their_own_answers(server: ApiServer) ->
 
 
 def test_a_seed_repeats_what_was_drawn(client: OpenAI) -> None:
-    def draw(seed: int) -> str | None:
+    def draw(seed: int) -> Any:
         unsure: Any = [{"role": "user", "content": "Say something."}]  # of most things the canary is too sure
         fields: dict[str, Any] = {"messages": unsure, "temperature": 2.0, "seed": seed, "max_tokens": 12}
         made = client.chat.completions.create(model="canary", extra_body=NO_THINKING, **fields)
