@@ -164,7 +164,7 @@ class Weights:
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.plan is not None and launch.model is not None
         identity = _coordinator_identity(launch.authority)
-        deployment = Deployment(launch.deployment_id, 1, launch.model.path, launch.model.hash)
+        deployment = Deployment(launch.deployment_id, 1, launch.model.path)
         launch.connections = [
             StageConnection(deployment, stage, worker.address, identity)
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True)
@@ -211,12 +211,10 @@ class Load:
         loop = asyncio.get_running_loop()
         async with FirstError() as group:
             for connection, key in zip(launch.connections, launch.distribution.keys, strict=True):
-                load = asyncio.to_thread(self._load, connection, len(launch.connections), key, report, loop)
+                load = asyncio.to_thread(self._load, connection, key, report, loop)
                 group.create_task(load)
 
-    def _load(
-        self, connection: StageConnection, stage_count: int, key: str, report: Report, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def _load(self, connection: StageConnection, key: str, report: Report, loop: asyncio.AbstractEventLoop) -> None:
         node = connection.stage.node
 
         def on_progress(progress: shard_pb2.LoadProgress) -> None:
@@ -225,7 +223,7 @@ class Load:
             event = PhaseEvent(self.title, "done" if progress.ready else "running", node, detail, share)
             loop.call_soon_threadsafe(report, event)
 
-        connection.load(stage_count, on_progress, key)
+        connection.load(on_progress, key)
 
 
 PHASES: tuple[Phase[Launch], ...] = (Inspect(), MakePlan(), Spawn(), Weights(), Load())

@@ -28,7 +28,6 @@ class Deployment:
     id: str
     epoch: int
     model_path: str
-    model_hash: str
 
 
 class StageConnection:
@@ -42,7 +41,7 @@ class StageConnection:
         self.channel = channel(address, self.server_name, identity)
         self.stub = ShardStub(self.channel)
 
-    def load(self, stage_count: int, on_progress: Callable[[shard_pb2.LoadProgress], None], weights: str = "") -> None:
+    def load(self, on_progress: Callable[[shard_pb2.LoadProgress], None], weights: str = "") -> None:
         """Have the worker load its layers and warm up; blocks. `weights` is the key of the model in the node's store if
         it cannot read the model's folder. Raises LaunchError naming node and stage.
         """
@@ -50,11 +49,9 @@ class StageConnection:
             deployment=self.deployment.id,
             epoch=self.deployment.epoch,
             model_path=self.deployment.model_path,
-            model_hash=self.deployment.model_hash,
             start=self.stage.start,
             stop=self.stage.stop,
             stage=self.stage.index,
-            stage_count=stage_count,
             memory_limit_bytes=self.stage.budget_bytes,
             weights=weights,
         )

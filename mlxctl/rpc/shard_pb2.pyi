@@ -12,28 +12,24 @@ class RawPart(_message.Message):
     def __init__(self) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("deployment", "epoch", "model_path", "model_hash", "start", "stop", "stage", "stage_count", "memory_limit_bytes", "weights")
+    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
-    MODEL_HASH_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
-    STAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     model_path: str
-    model_hash: str
     start: int
     stop: int
     stage: int
-    stage_count: int
     memory_limit_bytes: int
     weights: str
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., model_hash: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., stage_count: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ...) -> None: ...
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ...) -> None: ...
 
 class LoadProgress(_message.Message):
     __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready")

@@ -67,7 +67,7 @@ def connection(tmp_path: Path, store: Path) -> Iterator[StageConnection]:
         time.sleep(0.05)
     stage = Stage(0, "w0", 0, 0, 1, 0, 0, 0, 0, 0)
     address = f"127.0.0.1:{(tmp_path / 'port').read_text()}"
-    made = StageConnection(Deployment(DEPLOYMENT, 1, "", ""), stage, address, identity(authority, COORDINATOR_NAME))
+    made = StageConnection(Deployment(DEPLOYMENT, 1, ""), stage, address, identity(authority, COORDINATOR_NAME))
     yield made
     made.close()
     process.communicate()

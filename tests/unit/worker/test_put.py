@@ -67,7 +67,7 @@ def address(store: LayerStore, authority: CertificateAuthority) -> Iterator[str]
 
 
 def connect(address: str, authority: CertificateAuthority, name: str) -> StageConnection:
-    return StageConnection(Deployment("d", 1, "/nowhere", ""), STAGE, address, identity(authority, name))
+    return StageConnection(Deployment("d", 1, "/nowhere"), STAGE, address, identity(authority, name))
 
 
 @pytest.fixture
