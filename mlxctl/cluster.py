@@ -19,7 +19,7 @@ from mlxctl.launch.daemon_process import DaemonOrder, DaemonProcess
 from mlxctl.launch.events import PhaseEvent
 from mlxctl.launch.state import PRIVATE_PREFIX, ClusterState, list_clusters, living, read_state
 from mlxctl.launch.teardown import TeardownReport, take_down
-from mlxctl.paths import profile_file
+from mlxctl.paths import make_cluster_dir, profile_file
 from mlxctl.profile import Profile, load_profile
 
 DRAIN_S = 5.0
@@ -63,6 +63,7 @@ class Cluster:
         name = f"{PRIVATE_PREFIX}{secrets.token_hex(4)}" if private else profile.name
         if not private:
             _refuse_second(profile.name)
+        make_cluster_dir(name)  # says here what is wrong with the home, if anything is
         daemon = DaemonProcess(DaemonOrder(profile.to_json(), name, any_port=private, attached=private or attached))
         ready = daemon.follow(on_event, timeout_s)
         if private or attached:

@@ -21,7 +21,7 @@ def down(
     for chosen in _chosen(name, everything):
         report = take_down(chosen, drain, force=force)
         if not report.ran:
-            say(f"{chosen}: nothing was running")
+            say(f"{chosen}: nothing was running" + (" any more; its state is cleared" if report.known else ""))
             continue
         how = "" if report.by_coordinator else " without its coordinator" if not force else " by force"
         killed = f", ended {len(report.killed)} processes" if report.killed else ""

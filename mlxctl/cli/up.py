@@ -39,8 +39,12 @@ def up(
     chosen = chosen.emulated_locally() if local else chosen
     if _already_up(chosen, recreate=recreate):
         return
-    with progress() as on_event:
-        cluster = Cluster.up(chosen, private=False, attached=foreground, on_event=on_event, timeout_s=timeout)
+    try:
+        with progress() as on_event:
+            cluster = Cluster.up(chosen, private=False, attached=foreground, on_event=on_event, timeout_s=timeout)
+    except KeyboardInterrupt:
+        say(f"interrupted; nothing of {chosen.name} is left")
+        raise
     if foreground:
         _stay(cluster)
     else:
@@ -48,9 +52,9 @@ def up(
 
 
 def _already_up(profile: Any, *, recreate: bool) -> bool:
-    """Whether nothing is left to do. Raises LaunchError if what runs differs, ClusterBusy if it is coming up."""
-    from mlxctl.cluster import DRAIN_S, running_profile
-    from mlxctl.errors import LaunchError
+    """Whether nothing is left to do. Raises LaunchError if what runs differs, Degraded, ClusterBusy while it comes up."""
+    from mlxctl.cluster import DRAIN_S, Cluster, running_profile
+    from mlxctl.errors import Degraded, LaunchError
     from mlxctl.launch.teardown import take_down
 
     running = running_profile(profile.name)
@@ -66,6 +70,9 @@ def _already_up(profile: Any, *, recreate: bool) -> bool:
         hint = "--recreate takes it down and brings up the new one"
         lines = "\n  ".join(differences)
         raise LaunchError(f"{profile.name} is running with another profile:\n  {lines}", hint=hint)
+    status = Cluster.attach(profile.name).status()
+    if status["problem"]:
+        raise Degraded(f"{profile.name} is {status['state']}: {status['problem']}", hint="mlxctl up --recreate")
     say(f"{profile.name} is up already, at {state.api_url}/v1")
     return True
 

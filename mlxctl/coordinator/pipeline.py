@@ -81,15 +81,15 @@ class Pipeline:
                 data = assembler.add(part)
                 if data is not None:
                     self._on_result(parse_result(data))
-            self._lost(self.stages[-1].lost("it closed the stream of results"))
+            self._lost(self.stages[-1].lost("the worker closed the stream of results"))
         except grpc.RpcError as error:
-            self._lost(self.stages[-1].lost(rpc_error(error)))
+            self._lost(self.stages[-1].unreachable(error))
         except MlxctlError as error:
             self._lost(error)
 
     def _forward_ended(self, call: grpc.Future) -> None:
         if not call.cancelled() and call.exception() is not None:
-            self._lost(self.stages[0].lost(rpc_error(call.exception())))
+            self._lost(self.stages[0].unreachable(call.exception()))
 
     def _lost(self, error: MlxctlError) -> None:
         if not self._closed:

@@ -58,7 +58,7 @@ class StatusBoard:
         try:
             reply = self._launch.connections[index].status()
         except StageLost:
-            self._readings[index].lost = True
+            self._readings[index] = StageReading(self._readings[index].reply, 0.0, lost=True)
         else:
             self._readings[index] = self._readings[index].next(reply)
 

@@ -88,7 +88,7 @@ class StageConnection:
         try:
             reply: shard_pb2.StatusReply = self.stub.status(shard_pb2.StatusRequest(), timeout=LEASE_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise self.lost(rpc_error(error)) from error
+            raise self.unreachable(error) from error
         return reply
 
     def prolong(self) -> None:
@@ -96,7 +96,7 @@ class StageConnection:
         try:
             self.stub.lease(shard_pb2.LeaseRequest(duration_s=LEASE_S), timeout=LEASE_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise self.lost(rpc_error(error)) from error
+            raise self.unreachable(error) from error
 
     def stop(self) -> None:
         """Ask the worker to end; one that cannot be asked is the launcher's to kill."""
@@ -105,10 +105,18 @@ class StageConnection:
         except grpc.RpcError:
             return
 
-    def lost(self, why: str) -> StageLost:
+    def unreachable(self, error: grpc.RpcError) -> StageLost:
+        """The error for a call that failed, in words rather than in gRPC's."""
+        if error.code() == grpc.StatusCode.UNAVAILABLE:
+            return self.lost(f"the worker is gone: nothing answers at {self.address}")
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return self.lost(f"the worker hangs: no answer in {LEASE_TIMEOUT_S:g} s")
+        return self.lost(f"the worker does not answer: {rpc_error(error)}")
+
+    def lost(self, message: str) -> StageLost:
         """The error that names this stage."""
         return StageLost(
-            f"the worker does not answer: {why}",
+            message,
             hint=f"mlxctl logs --node {self.stage.node}",
             node=self.stage.node,
             stage=self.stage.index,

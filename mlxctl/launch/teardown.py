@@ -20,10 +20,13 @@ POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class TeardownReport:
-    """What `down` found: whether anything ran, whether the coordinator did the work, who had to be killed."""
+    """What `down` found: whether there was such a cluster, whether anything ran, whether the coordinator did the work,
+    who had to be killed.
+    """
 
     name: str
-    ran: bool
+    known: bool
+    ran: bool = False
     by_coordinator: bool = False
     killed: tuple[int, ...] = ()
     took_s: float = 0.0
@@ -34,7 +37,7 @@ def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownRepo
     began_s = time.monotonic()
     state = read_state(name)
     if state is None:
-        return TeardownReport(name, ran=False)
+        return TeardownReport(name, known=False)
     asked = not force and state.coordinator in living(state) and _ask_to_stop(state, drain_s)
     if asked:
         _wait_for_end(state.coordinator, drain_s + END_MARGIN_S)
@@ -46,7 +49,7 @@ def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownRepo
     remove_state(name)
     paths.remove_control_socket(name)
     ran = asked or bool(left)
-    return TeardownReport(name, ran, asked, tuple(p.pid for p in left), time.monotonic() - began_s)
+    return TeardownReport(name, True, ran, asked, tuple(p.pid for p in left), time.monotonic() - began_s)
 
 
 def _ask_to_stop(state: ClusterState, drain_s: float) -> bool:

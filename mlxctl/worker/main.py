@@ -50,6 +50,8 @@ class Life:
         def watch() -> None:
             while os.read(sys.stdin.fileno(), 4096):
                 pass
+            if self._over.is_set():  # asked to stop before: ending already
+                return
             log.warning("the launcher is gone: ending")
             os._exit(1)
 

@@ -153,7 +153,10 @@ def test_a_lost_worker_shows_as_degraded_and_requests_are_refused_by_name(profil
     until(lambda: mlxctl("status", state.name).code == 5)
     chat = mlxctl("chat", "--cluster", state.name, "Hello!")
     assert chat.code == 5 and "node b" in chat.stderr
-    assert mlxctl("status", state.name, "--json").json()["problem"].startswith("node b")
+    assert mlxctl("status", state.name, "--json").json()["problem"].startswith("node b, stage 1: the worker is gone")
+    again = mlxctl("up", str(profile))
+    assert again.code == 5 and "--recreate" in again.stderr
+    assert mlxctl("up", str(profile), "--recreate").code == 0
 
 
 def test_a_foreground_cluster_ends_with_ctrl_c(profile: Path, home: Path) -> None:
