@@ -52,7 +52,7 @@ def up(
 
 
 def _already_up(profile: Any, *, recreate: bool) -> bool:
-    """Whether nothing is left to do. Raises LaunchError if what runs differs, Degraded, ClusterBusy while it comes up."""
+    """Whether nothing is left to do. Raises LaunchError if something else runs, Degraded, ClusterBusy."""
     from mlxctl.cluster import DRAIN_S, Cluster, running_profile
     from mlxctl.errors import Degraded, LaunchError
     from mlxctl.launch.teardown import take_down
