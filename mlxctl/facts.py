@@ -66,8 +66,9 @@ class ModelFacts:
 
     `embedding_bytes` lie on the first stage; `head_bytes` on the last, or, if `tied` (then 0), the embedding again.
     `other_first_bytes` and `other_last_bytes` (final norm …) go with the first and last stage, `other_every_bytes` and
-    the caches `stage_caches` with each. `boundary_token_bytes` cross a cut per token. `hash` covers the configuration
-    and every tensor's name, dtype and shape. `has_weights` is false where only a configuration was found.
+    the caches `stage_caches` with each. `output_bytes` of all these are read to make logits of a hidden state.
+    `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype and
+    shape. `has_weights` is false where only a configuration was found.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ModelFacts:
     other_first_bytes: int = 0
     other_last_bytes: int = 0
     other_every_bytes: int = 0
+    output_bytes: int = 0
     boundary_token_bytes: int = 0
     stage_caches: tuple[CacheGrowth, ...] = ()
     attention_heads: int = 1
@@ -104,11 +106,6 @@ class ModelFacts:
         """All weights once."""
         others = self.other_first_bytes + self.other_last_bytes + self.other_every_bytes
         return sum(layer.weight_bytes for layer in self.layers) + self.embedding_bytes + self.head_bytes + others
-
-    @property
-    def output_bytes(self) -> int:
-        """What the last stage reads to turn a hidden state into logits."""
-        return self.embedding_bytes if self.tied else self.head_bytes
 
 
 @dataclass(frozen=True, slots=True)

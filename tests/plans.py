@@ -40,7 +40,9 @@ def a_model(
         "quantization": "none",
         "boundary_token_bytes": 128,
     }
-    return ModelFacts(**(settings | changes))
+    settings |= changes
+    output_bytes = settings["embedding_bytes"] if settings["tied"] else settings["head_bytes"]
+    return ModelFacts(**({"output_bytes": output_bytes} | settings))
 
 
 def a_node(name: str, memory_bytes: int = 16 * GIB, bandwidth: float | None = 100e9, **changes: Any) -> NodeFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlxctl.checkpoint.outer import outer_weights
 from mlxctl.checkpoint.reads import reads, switches_in
 from mlxctl.checkpoint.resolve import resolve_model, revision_of
 from mlxctl.errors import CheckpointError
-from mlxctl.facts import LayerFacts, ModelFacts
+from mlxctl.facts import CacheGrowth, LayerFacts, ModelFacts
 from mlxctl.sharding.layer_map import TRACED_TOKENS, LayerMap, layer_map
 from mlxctl.sharding.model import LoadedModel, build_skeleton, read_headers
 from mlxctl.sharding.safetensors import TensorHeader
@@ -82,10 +82,9 @@ def _facts(
         other_first_bytes=outer.other_first_bytes,
         other_last_bytes=outer.other_last_bytes,
         other_every_bytes=outer.other_every_bytes,
+        output_bytes=outer.output_bytes,
         boundary_token_bytes=_boundary_bytes(cuts),
-        stage_caches=tuple(
-            growth for slot in traced.outer_slots for growth in cache_growth(traced.slots[slot], sum(TRACED_TOKENS))
-        ),
+        stage_caches=_growth(traced, _unowned(cuts)),
         attention_heads=configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1),
         head_macs=vocabulary * hidden,
         has_weights=bool(headers),
@@ -96,11 +95,10 @@ def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, experts_per_to
     switches = switches_in(layer)
     chosen = experts_per_token.get(index, 0)
     slots = [slot for slot in cuts.slots[index] if _owner(slot, cuts) == index]
-    growths = (cache_growth(traced.slots[slot], sum(TRACED_TOKENS)) for slot in slots)
     return LayerFacts(
         index=index,
         weight_bytes=_size(layer),
-        caches=tuple(growth for parts in growths for growth in parts),
+        caches=_growth(traced, slots),
         expert_bytes=sum(_size(switch) for switch in switches) if chosen else 0,
         experts=switches[0].weight.shape[0] if switches and chosen else 0,
         experts_per_token=chosen,
@@ -111,6 +109,16 @@ def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, experts_per_to
 def _owner(slot: int, cuts: LayerMap) -> int:
     """The first layer that is given a slot: it is the one to hold it."""
     return next(index for index, slots in enumerate(cuts.slots) if slot in slots)
+
+
+def _unowned(cuts: LayerMap) -> list[int]:
+    """Slots that no layer was seen to get: filled outside the layers, or of a model that cannot be cut at all."""
+    owned = {slot for slots in cuts.slots for slot in slots}
+    return [slot for slot in range(len(cuts.slot_kinds)) if slot not in owned]
+
+
+def _growth(traced: Trace, slots: Sequence[int]) -> tuple[CacheGrowth, ...]:
+    return tuple(growth for slot in slots for growth in cache_growth(traced.slots[slot], sum(TRACED_TOKENS)))
 
 
 def _size(module: Any) -> int:

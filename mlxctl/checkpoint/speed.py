@@ -36,7 +36,7 @@ class Speed:
 
 def measure_speed(model: ModelFacts) -> Speed:
     """Load the first layers of `model` and time them. Raises CheckpointError. Uses the calling thread for MLX."""
-    stop = _sample_stop(model)
+    stop = sample_stop(model)
     shard = load_model(Path(model.path), 0, stop, on_progress=lambda progress: None)
     shard.warm_up()
     cache = shard.make_cache()
@@ -61,7 +61,7 @@ def measure_speed(model: ModelFacts) -> Speed:
     )
 
 
-def _sample_stop(model: ModelFacts) -> int:
+def sample_stop(model: ModelFacts) -> int:
     """The first cut that leaves enough layers before it to measure, or the whole model."""
     size = 0
     for layer in model.layers:

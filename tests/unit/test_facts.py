@@ -39,8 +39,3 @@ def test_one_token_reads_only_its_experts() -> None:
 def test_a_model_s_weights_are_counted_once() -> None:
     model = a_model(layers=4, layer_bytes=100 * MIB, other_last_bytes=3, other_every_bytes=5)
     assert model.weight_bytes == 500 * MIB + 8
-
-
-def test_a_tied_head_reads_the_embedding() -> None:
-    assert a_model(tied=True, head_bytes=0).output_bytes == 50 * MIB
-    assert a_model(head_bytes=7).output_bytes == 7
