@@ -52,23 +52,20 @@ def measure_speed(model: ModelFacts) -> Speed:
         chunk_s, _ = _shortest(lambda: step(CACHE_STEP_TOKENS), 0.0, 3)
     token_s, cores = _shortest(lambda: step(1), DECODE_S, 8)
     layers = model.layers[:stop]
-    head = model.output_bytes if stop == model.layer_count else 0
-    macs = sum(layer.token_macs for layer in layers)
-    return Speed(
-        bytes_per_s=(sum(layer.read_bytes(1) for layer in layers) + head) / token_s,
-        flops=2 * macs * tokens / chunk_s,
-        cores=cores,
-    )
+    whole = stop == model.layer_count
+    macs = sum(layer.token_macs for layer in layers) + (model.head_macs if whole else 0)
+    read_bytes = sum(layer.read_bytes(1) for layer in layers) + (model.output_bytes if whole else 0)
+    return Speed(read_bytes / token_s, 2 * macs * tokens / chunk_s, cores)
 
 
 def sample_stop(model: ModelFacts) -> int:
-    """The first cut that leaves enough layers before it to measure, or the whole model."""
+    """The first cut that leaves enough layers before it to measure, else the last one, else the whole model."""
     size = 0
     for layer in model.layers:
         size += layer.weight_bytes
         if size >= SAMPLE_BYTES and layer.index + 1 in model.legal_cuts:
             return layer.index + 1
-    return model.layer_count
+    return model.legal_cuts[-1] if model.legal_cuts else model.layer_count
 
 
 def _shortest(work: Callable[[], None], at_least_s: float, times: int) -> tuple[float, float]:

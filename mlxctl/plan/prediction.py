@@ -41,16 +41,16 @@ class Prediction:
     busy_s: tuple[float, ...]
 
 
-def predict(plan: Plan, nodes: Sequence[NodeFacts], model: ModelFacts) -> Prediction:
+def predict(plan: Plan, nodes: Sequence[NodeFacts], model: ModelFacts, prompt_tokens: int | None = None) -> Prediction:
     """What `plan` will do on `nodes` (all of the profile's; those it uses are looked up by name)."""
     by_name = {node.name: node for node in nodes}
     used = [by_name[stage.node] for stage in plan.stages]
-    prompt = min(PROMPT_TOKENS, max(1, plan.context // 2))
+    prompt = prompt_tokens or min(PROMPT_TOKENS, max(1, plan.context // 2))
     decode = StageTiming(model, LANE_ROWS, 1, prompt)
     chunk = StageTiming(model, 1, min(CACHE_STEP_TOKENS, prompt), prompt // 2, logits=False)
-    alone = _times(decode, plan.stages, used, together=False)
-    together = _times(decode, plan.stages, used, together=True)
-    chunks = _times(chunk, plan.stages, used, together=True)
+    alone = _times(decode, plan.stages, used, 1)
+    together = _times(decode, plan.stages, used, plan.concurrency)
+    chunks = _times(chunk, plan.stages, used, -(-prompt // CACHE_STEP_TOKENS))
     first = sum(step.total_s for step in alone)
     ttft = _prefill_s(prompt, chunks) + first
     return Prediction(
@@ -64,10 +64,11 @@ def predict(plan: Plan, nodes: Sequence[NodeFacts], model: ModelFacts) -> Predic
     )
 
 
-def _times(timing: StageTiming, stages: Sequence[Stage], nodes: Sequence[NodeFacts], together: bool) -> list[StepTime]:
+def _times(timing: StageTiming, stages: Sequence[Stage], nodes: Sequence[NodeFacts], in_flight: int) -> list[StepTime]:
+    """Each stage's step while `in_flight` lanes are under way, so that as many stages at most compute at once."""
     one_host = len({node.host_id for node in nodes}) == 1
     return [
-        timing.of(node, stage.start, stage.stop, sharers(nodes, node) if together else 1, one_host)
+        timing.of(node, stage.start, stage.stop, min(in_flight, sharers(nodes, node)), one_host)
         for stage, node in zip(stages, nodes, strict=True)
     ]
 

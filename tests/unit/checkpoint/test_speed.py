@@ -30,5 +30,9 @@ def test_the_sample_ends_where_the_model_may_be_cut() -> None:
     assert sample_stop(model) == 5
 
 
+def test_a_small_model_is_timed_up_to_its_last_cut() -> None:
+    assert sample_stop(a_model(layers=8, layer_bytes=1000)) == 7
+
+
 def test_a_model_that_cannot_be_cut_is_timed_whole() -> None:
     assert sample_stop(replace(a_model(layers=4, layer_bytes=SAMPLE_BYTES), legal_cuts=())) == 4
