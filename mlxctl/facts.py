@@ -68,7 +68,8 @@ class ModelFacts:
     `other_first_bytes` and `other_last_bytes` (final norm …) go with the first and last stage, `other_every_bytes` and
     the caches `stage_caches` with each. `output_bytes` of all these are read to make logits of a hidden state.
     `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype and
-    shape. `has_weights` is false where only a configuration was found.
+    shape. `has_weights` is false where only a configuration was found. `unsupported_here` says why the machine that
+    read these facts cannot compute the model, if it cannot.
     """
 
     name: str
@@ -96,6 +97,7 @@ class ModelFacts:
     attention_heads: int = 1
     head_macs: int = 0
     has_weights: bool = True
+    unsupported_here: str | None = None
 
     @property
     def layer_count(self) -> int:

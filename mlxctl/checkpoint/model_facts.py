@@ -22,7 +22,7 @@ from mlxctl.facts import CacheGrowth, LayerFacts, ModelFacts
 from mlxctl.sharding.layer_map import TRACED_TOKENS, LayerMap, layer_map
 from mlxctl.sharding.model import LoadedModel, build_skeleton, read_headers
 from mlxctl.sharding.safetensors import TensorHeader
-from mlxctl.sharding.support import needs_metal
+from mlxctl.sharding.support import needs_metal, unsupported
 from mlxctl.sharding.trace import Trace, trace
 
 
@@ -88,6 +88,7 @@ def _facts(
         attention_heads=configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1),
         head_macs=vocabulary * hidden,
         has_weights=bool(headers),
+        unsupported_here=unsupported(loaded),
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from mlxctl.errors import DoesNotFit
+from mlxctl.errors import CheckpointError, DoesNotFit
 from mlxctl.facts import ModelFacts, NodeFacts
 from mlxctl.plan.problem import Problem, planned_context
 from mlxctl.plan.remedies import why_not
@@ -18,8 +18,9 @@ def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -
     """The best split of `model` over `nodes` (those of the profile that were probed), the same for the same input.
 
     Raises DoesNotFit (saying what would make it fit), IllegalCut for a pin that no legal cut meets, UsageError for a
-    context beyond the model's.
+    context beyond the model's, CheckpointError for a model that a node on this machine cannot compute.
     """
+    _check_supported(profile, model)
     context = planned_context(profile, model)
     problem = Problem(profile, nodes, model, context, profile.concurrency)
     placements = problem.search().best(profile.objective)
@@ -37,6 +38,13 @@ def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -
         unused=_unused(problem, stages),
         hash=_plan_hash(model, context, profile.concurrency, stages),
     )
+
+
+def _check_supported(profile: Profile, model: ModelFacts) -> None:
+    local = next((node.name for node in profile.nodes if node.is_local), None)
+    if model.unsupported_here and local is not None:
+        hint = "use a quantized or float32 checkpoint, or nodes with a GPU"
+        raise CheckpointError(model.unsupported_here, hint=hint, node=local)
 
 
 def _unused(problem: Problem, stages: Sequence[Stage]) -> tuple[Unused, ...]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlxctl.errors import DoesNotFit, IllegalCut, UsageError
+from mlxctl.errors import CheckpointError, DoesNotFit, IllegalCut, UsageError
 from mlxctl.facts import ModelFacts, NodeFacts
 from mlxctl.plan import Plan, make_plan
 from mlxctl.plan.labels import Placement
@@ -236,6 +236,15 @@ def test_every_plan_covers_the_model_cuts_legally_and_keeps_within_memory(
     for host, size in machine.values():
         assert sum(stage.needed_bytes for stage in plan.stages if machine[stage.node][0] == host) <= size
     assert make_plan(profile, nodes, model) == plan
+
+
+def test_a_model_that_this_machine_cannot_compute_is_refused_for_a_local_node_alone() -> None:
+    model = a_model(unsupported_here="llama has experts in bfloat16, which MLX's CPU backend cannot multiply")
+    elsewhere = a_profile(["a"])
+    assert make_plan(elsewhere, [a_node("a")], model).nodes == ("a",)
+    here = elsewhere.model_copy(update={"nodes": (Node(name="a", host="localhost"),)})
+    with pytest.raises(CheckpointError, match="node a: llama has experts in bfloat16"):
+        make_plan(here, [a_node("a")], model)
 
 
 def test_emulated_macs_have_the_memory_of_the_profile() -> None:
