@@ -145,6 +145,7 @@ def test_two_clusters_with_long_homes_have_different_sockets(deep_home: Path) ->
 def test_a_stale_control_socket_is_cleared_before_the_next(home: Path) -> None:
     paths.make_control_socket_dir("local").touch()
     assert not paths.make_control_socket_dir("local").exists()
+    paths.remove_control_socket("local")
 
 
 def test_removing_a_control_socket_that_is_not_there_does_nothing(home: Path, deep_home: Path) -> None:
