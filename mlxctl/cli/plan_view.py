@@ -11,12 +11,16 @@ from mlxctl.plan.explain import ONE_STREAM
 from mlxctl.plan.prediction import Rate
 from mlxctl.plan.report import Report
 from mlxctl.plan.stages import Stage
+from mlxctl.plan.timing import ASSUMED_BANDWIDTH_BYTES_PER_S
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+    from mlxctl.facts import NodeFacts
+
 SCHEMA = "mlxctl.plan/1"
+_SOURCES = {"measured": "measured", "table": "published", "assumed": "assumed", "profile": "as given"}
 MIN_BAR, MAX_BAR = 12, 60
 _PARTS = (
     ("█", "blue", "weights"),
@@ -140,6 +144,9 @@ def _speed(report: Report) -> list[str]:
     lines.append(
         f"first token {format_duration(prediction.ttft_s)} after a prompt of {prediction.prompt_tokens} tokens"
     )
+    if (fewer := report.explanation.fewer_nodes) is not None:
+        where = ", ".join(fewer.nodes)
+        lines.append(f"one stream would reach {fewer.tokens_per_s:.3g} tok/s with objective latency, on {where} alone")
     return [*lines, ONE_STREAM] if len(report.plan.stages) > 1 else lines
 
 
@@ -175,17 +182,23 @@ def _sources(report: Report) -> list[str]:
     """Where the speeds come from, nodes with the same figures on one line."""
     said: dict[str, list[str]] = {}
     for stage in report.plan.stages:
-        node = report.facts(stage.node)
-        source = node.sources.get("bandwidth_bytes_per_s", "assumed")
-        figure = f"{node.bandwidth_bytes_per_s / 1e9:.3g} GB/s" if node.bandwidth_bytes_per_s else "50 GB/s"
-        said.setdefault(f"{node.chip}, {figure} {source}", []).append(node.name)
+        said.setdefault(_source(report.facts(stage.node)), []).append(stage.node)
     return [f"{', '.join(names)}: {what}" for what, names in said.items()]
+
+
+def _source(node: NodeFacts) -> str:
+    bandwidth = node.bandwidth_bytes_per_s or ASSUMED_BANDWIDTH_BYTES_PER_S
+    from_where = node.sources.get("bandwidth_bytes_per_s", "assumed") if node.bandwidth_bytes_per_s else "assumed"
+    text = f"{node.chip}, memory {bandwidth / 1e9:.3g} GB/s ({_SOURCES[from_where]})"
+    if node.link_bytes_per_s:
+        text += f", network {node.link_bytes_per_s / 1e9:.2g} GB/s"
+    return text
 
 
 def as_document(report: Report) -> dict[str, Any]:
     """The report as "mlxctl.plan/1"."""
     plan, model, said = report.plan, report.model, report.explanation
-    prediction = said.prediction
+    prediction, fewer = said.prediction, said.fewer_nodes
     return {
         "schema": SCHEMA,
         "profile": report.profile,
@@ -215,6 +228,7 @@ def as_document(report: Report) -> dict[str, Any]:
             "ttft_s": prediction.ttft_s,
             "prefill": _rate_document(prediction.prefill),
             "one_stream": _rate_document(prediction.one_stream),
+            "fewer_nodes": fewer and {"nodes": list(fewer.nodes), "tokens_per_s": fewer.tokens_per_s},
             "all_lanes": {**_rate_document(prediction.all_lanes), "sequences": prediction.sequences},
         },
         "nodes": [_node(report, node.name) for node in report.nodes],

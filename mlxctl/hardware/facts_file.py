@@ -143,4 +143,5 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as stream:
             return stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ProfileError([Problem(str(path), None, "", f"cannot be read: {error.strerror}")]) from None
+        example = "write such as: nodes: [{name: studio, chip: M2 Max, memory: 64GB, link: 10GbE}]"
+        raise ProfileError([Problem(str(path), None, "", f"cannot be read: {error.strerror}", example)]) from None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.plan.planner import make_plan
 from mlxctl.plan.prediction import Prediction, predict
 from mlxctl.plan.problem import Problem
 from mlxctl.plan.remedies import largest_concurrency, largest_context
@@ -15,10 +16,22 @@ from mlxctl.profile import Profile
 ONE_STREAM = "a pipeline does not speed up one stream: each token passes every stage in turn"
 
 
+WORTH_SAYING = 1.15
+"""How much faster one stream must be on fewer nodes to be mentioned."""
+
+
+@dataclass(frozen=True, slots=True)
+class FewerNodes:
+    """What one stream would get under `objective: latency`."""
+
+    nodes: tuple[str, ...]
+    tokens_per_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """`largest_context` is for the planned concurrency, `largest_concurrency` for the planned context; `limits` says
-    where the memory budgets come from.
+    where the memory budgets come from. `fewer_nodes` is there where they make one stream clearly faster.
     """
 
     reasons: tuple[str, ...]
@@ -26,6 +39,7 @@ class Explanation:
     largest_context: int
     largest_concurrency: int
     prediction: Prediction
+    fewer_nodes: FewerNodes | None
 
 
 def explain(
@@ -35,14 +49,27 @@ def explain(
     that were measured since, for the prediction.
     """
     problem = Problem(profile, nodes, model, plan.context, plan.concurrency)
-    clocked = Problem(profile, timed or nodes, model, plan.context, plan.concurrency)
+    timed = timed or nodes
+    clocked = Problem(profile, timed, model, plan.context, plan.concurrency)
+    prediction = predict(plan, timed, model)
     return Explanation(
         reasons=(_objective(plan, clocked), *_reasons(profile, problem, model, plan)),
         limits=tuple(_limits(problem)),
         largest_context=largest_context(profile, nodes, model, plan.concurrency),
         largest_concurrency=largest_concurrency(profile, nodes, model, plan.context),
-        prediction=predict(plan, timed or nodes, model),
+        prediction=prediction,
+        fewer_nodes=_fewer_nodes(profile, timed, model, prediction),
     )
+
+
+def _fewer_nodes(
+    profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts, prediction: Prediction
+) -> FewerNodes | None:
+    if profile.objective == "latency":
+        return None
+    plan = make_plan(profile.model_copy(update={"objective": "latency"}), nodes, model)
+    rate = predict(plan, nodes, model).one_stream.tokens_per_s
+    return FewerNodes(plan.nodes, rate) if rate > WORTH_SAYING * prediction.one_stream.tokens_per_s else None
 
 
 def _reasons(profile: Profile, problem: Problem, model: ModelFacts, plan: Plan) -> Iterator[str]:

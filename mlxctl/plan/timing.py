@@ -21,6 +21,11 @@ USABLE_BANDWIDTH = 0.8
 USABLE_FLOPS = 0.6
 """Of a published figure, what decoding and prefill reach in practice; measured figures are taken as they are."""
 
+ARITHMETIC_SHARE = 0.5
+"""A step is called bound by arithmetic where that alone takes this share of it: on CPUs reading and computing overlap
+little, and a measured reading rate has both in it.
+"""
+
 LOCAL_HOP_S = 0.3e-3
 """From one worker's result to the next one's start on the same machine (measured 0.14 to 0.5 ms)."""
 
@@ -70,7 +75,7 @@ class StageTiming:
         arithmetic_s = 2 * macs / flops if flops else 0.0
         compute_s = max(read_s, arithmetic_s) * max(1.0, sharers / node.parallel_workers)
         hop_s = self._hop_s(node, one_host)
-        bound: Bound = "memory bandwidth" if read_s >= arithmetic_s else "arithmetic"
+        bound: Bound = "arithmetic" if arithmetic_s > read_s * ARITHMETIC_SHARE else "memory bandwidth"
         return StepTime(compute_s, hop_s, bound if compute_s >= hop_s else "hops")
 
     def _hop_s(self, node: NodeFacts, one_host: bool) -> float:

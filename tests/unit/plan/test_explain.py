@@ -66,6 +66,17 @@ def test_budgets_say_where_they_come_from() -> None:
     assert limits == ("a, b share all but the reserve",)
 
 
+def test_one_stream_that_would_be_faster_on_fewer_nodes_is_mentioned() -> None:
+    nodes = [a_node("slow", bandwidth=50e9), a_node("fast", bandwidth=400e9)]
+    profile = a_profile(["slow", "fast"])
+    fewer = explain(profile, nodes, a_model(), make_plan(profile, nodes, a_model())).fewer_nodes
+    assert fewer is not None and fewer.nodes == ("fast",)
+
+
+def test_equal_nodes_are_not_better_left_out() -> None:
+    assert explained("ab").fewer_nodes is None
+
+
 def test_the_largest_context_fits_and_the_next_does_not() -> None:
     profile, nodes, model = a_profile(["a"]), [a_node("a", 3 * GIB)], a_model(token_bytes=20_000, context_limit=100_000)
     largest = largest_context(profile, nodes, model, concurrency=2)
