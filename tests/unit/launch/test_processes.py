@@ -123,6 +123,7 @@ def test_a_process_that_ignores_term_is_killed(start: Start) -> None:
 def test_a_stopped_process_is_killed(start: Start) -> None:
     child = start()
     child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)  # before that, TERM would still end it
     assert end([process_id(child.pid)], 0.05) == ()
     assert child.wait() == -signal.SIGKILL
 
