@@ -55,7 +55,7 @@ def _facts(
     cuts: LayerMap,
 ) -> ModelFacts:
     model, config = loaded.model, loaded.config
-    layers = list(model.layers)
+    layers = enumerate(model.layers)
     watched = reads(model)
     outer = outer_weights(model, watched.readers)
     hidden = configuration.count(config, "hidden_size", "n_embd", "d_model", "dim", "model_dim", default=1)
@@ -66,9 +66,7 @@ def _facts(
         revision=revision_of(path),
         hash=_hash(config, headers),
         architecture=str(config["model_type"]),
-        layers=tuple(
-            _layer(index, layers[index], traced, cuts, watched.experts_per_token) for index in range(len(layers))
-        ),
+        layers=tuple(_layer(i, layer, traced, cuts, watched.experts_per_token.get(i, 0)) for i, layer in layers),
         embedding_bytes=outer.embedding_bytes,
         head_bytes=outer.head_bytes,
         tied=outer.tied,
@@ -92,9 +90,9 @@ def _facts(
     )
 
 
-def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, experts_per_token: Mapping[int, int]) -> LayerFacts:
+def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, chosen: int) -> LayerFacts:
+    """`chosen` experts of the layer's are read by a token."""
     switches = switches_in(layer)
-    chosen = experts_per_token.get(index, 0)
     slots = [slot for slot in cuts.slots[index] if _owner(slot, cuts) == index]
     return LayerFacts(
         index=index,
