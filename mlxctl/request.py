@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
+Priority = Literal["interactive", "batch"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one sequence's next token is drawn. Temperature 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
+    """How one sequence's next token is drawn, as mlx-lm draws it. Temperature 0 is greedy; all else is off by default.
 
     The draw at position p (tokens before it) depends on (`seed`, p) alone, so a replay draws the same token.
+    First `logit_bias` (token id, amount) is added to the logits, then the three penalties are taken for the last
+    `repetition_context` tokens, those of the prompt included; then top_p, min_p, XTC, top_k filter; then temperature.
+    XTC never takes away a token in `xtc_kept_ids`.
+    `top_logprobs`: None for no log-probabilities, else how many of the likeliest tokens come beside the one drawn.
     """
 
     temperature: float = 0.0
@@ -21,16 +26,42 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    xtc_kept_ids: tuple[int, ...] = ()
+    repetition_penalty: float = 1.0
+    repetition_context: int = 20
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """`prompt` token ids (never empty), at most `max_tokens` new ones, ended early by any id in `stop_ids`."""
+    """`prompt` token ids (never empty), at most `max_tokens` new ones, ended early by any id in `stop_ids`.
+
+    `timeout_s` counts from submission, waiting included; "batch" waits while "interactive" has work.
+    """
 
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     stop_ids: frozenset[int] = frozenset()
+    timeout_s: float | None = None
+    priority: Priority = "interactive"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The natural log-probability of the drawn `token` and, likeliest first, of the `top` ones as (token, logprob).
+
+    Of the logits after bias and penalties, before filters and temperature.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Generation(Protocol):
@@ -44,6 +75,14 @@ class Generation(Protocol):
     @property
     def finish_reason(self) -> FinishReason | None:
         """Why it ended; None while it runs."""
+
+    @property
+    def logprobs(self) -> Sequence[TokenLogprob]:
+        """One record for each token yielded so far, in order; none unless `top_logprobs` asks for them."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that were not computed again; known once the first token has come."""
 
     def __aiter__(self) -> AsyncIterator[list[int]]: ...
 

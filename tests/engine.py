@@ -16,7 +16,7 @@ from mlx_lm.utils import load_model
 
 from mlxctl.canary import MODEL_DIR
 from mlxctl.errors import MlxctlError, Overloaded
-from mlxctl.request import FinishReason, GenerationRequest
+from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
 from mlxctl.sharding.sampling import sample
 
 
@@ -27,6 +27,8 @@ class UnsplitGeneration:
         self.request = request
         self.cancelled = threading.Event()
         self.finish_reason: FinishReason | None = None
+        self.logprobs: list[TokenLogprob] = []
+        self.cached_tokens = 0
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
         self._tokens: list[int] = []

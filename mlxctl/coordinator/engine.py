@@ -18,7 +18,7 @@ from mlxctl.coordinator.pipeline import Pipeline
 from mlxctl.coordinator.scheduler import Emitted, Scheduler
 from mlxctl.errors import ContextLengthExceeded, Degraded, MlxctlError, StageLost, TimedOut
 from mlxctl.launch.stages import Leases, StageConnection
-from mlxctl.request import FinishReason, GenerationRequest
+from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
 from mlxctl.rpc import shard_pb2
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,14 @@ class RunningGeneration:
     @property
     def finish_reason(self) -> FinishReason | None:
         return self._finish_reason
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        return ()
+
+    @property
+    def cached_tokens(self) -> int:
+        return 0
 
     def cancel(self) -> None:
         self._engine.cancel(self._lane)
