@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"tokenizer"},
     "chat": set(),
     "cluster": {"launch", "profile", "chat"},
+    "bench": {"launch", "profile", "plan", "hardware", "checkpoint", "chat", "cluster", "tokenizer"},
     "cli": {
         "launch",
         "profile",
@@ -46,12 +47,13 @@ ALLOWED: dict[str, set[str]] = {
         "worker",
         "chat",
         "cluster",
+        "bench",
         "sharding",
     },
     "__init__": {"cluster"},
     "__main__": {"cli"},
 }
-MLX_USERS = {"sharding", "worker", "checkpoint", "tokenizer", "canary"}
+MLX_USERS = {"sharding", "worker", "checkpoint", "tokenizer", "canary", "bench"}
 
 
 def part_of(path: Path) -> str:

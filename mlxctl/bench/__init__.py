@@ -1,0 +1,1 @@
+"""Measuring clusters over HTTP: workloads, statistics, reports, comparisons. Used by `mlxctl bench`."""
