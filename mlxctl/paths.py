@@ -2,6 +2,7 @@
 
     <home>/history
     <home>/store/<key of a model>/            weights that were sent to this node (mlxctl/worker/layer_store.py)
+    <home>/known_hosts                        host keys that `up --accept-new-host-keys` accepted
     <home>/hashes/<fingerprint>.json          hashes of the models that this machine has sent
     <home>/clusters/<name>/{state.json, lock, profile.json, control.sock, logs/<node>.log, logs/coordinator.log}
 
@@ -100,6 +101,11 @@ def store_dir() -> Path:
 def hashes_dir() -> Path:
     """What hashing models has found, so that each is hashed once only."""
     return home() / "hashes"
+
+
+def known_hosts_file() -> Path:
+    """Host keys that were new and accepted; the user's own known_hosts files are only read."""
+    return home() / "known_hosts"
 
 
 def history_file() -> Path:
