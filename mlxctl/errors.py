@@ -4,7 +4,8 @@ MlxctlError                      exit  HTTP
 ├── UsageError                      2   400   a flag or argument makes no sense
 │   └── ProfileError                2   400   the profile: one Problem per mistake
 ├── CheckpointError                 1   500   a model on disk or hub is missing, broken or unsupported
-│   └── IllegalCut                  1   500   the model cannot be split there
+│   ├── IllegalCut                  1   500   the model cannot be split there
+│   └── HubUnreachable              1   500   the hub does not answer
 ├── DoesNotFit                      1   500   no placement holds weights + KV cache + headroom
 ├── LaunchError                     1   500   a node could not be brought up
 │   ├── PortTaken                   1   500
@@ -101,6 +102,10 @@ class IllegalCut(CheckpointError):
     """The model cannot be split where asked."""
 
 
+class HubUnreachable(CheckpointError):
+    """The hub does not answer."""
+
+
 class DoesNotFit(MlxctlError):
     """No placement holds weights, KV cache and headroom."""
 
@@ -136,6 +141,7 @@ class AuthenticationError(MlxctlError):
     exit_code = 4
     http_status = 401
     error_type = "authentication_error"
+    default_code = "invalid_api_key"
 
 
 class Degraded(MlxctlError):

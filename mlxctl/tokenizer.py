@@ -18,6 +18,16 @@ REPLACEMENT = "\ufffd"
 # A normalizer may shrink text before it is cut into tokens; nothing real shrinks it by more.
 NORMALIZER_SLACK = 4
 
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """Character to byte, as byte-level vocabularies write bytes: printable ones as they are, others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTE_LEVEL = _byte_level_alphabet()
+
 Transitions = Mapping[str, Sequence[tuple[str, str]]]
 """For each state of the output ("normal", "reasoning", "tool" …) the markers that end it and the state that follows."""
 
@@ -160,6 +170,34 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens included."""
         return str(self._wrapper.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def token_bytes(self, token: int) -> bytes:
+        """What `token` adds to a text, as bytes: some tokens are parts of a character."""
+        anchor = self.decode([self._anchor])
+        text = self.decode([self._anchor, token])[len(anchor) :]
+        if REPLACEMENT not in text:
+            return text.encode()
+        piece = str(self._wrapper.convert_ids_to_tokens(token))
+        if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
+            return bytes([int(piece[3:5], 16)])
+        if all(character in _BYTE_LEVEL for character in piece):
+            return bytes(_BYTE_LEVEL[character] for character in piece)
+        return text.encode()
+
+    @cached_property
+    def _anchor(self) -> int:
+        """An ordinary token: decoders treat the first token of a text differently."""
+        return self.encode("a")[-1]
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        """Token ids are below it."""
+        return len(self._wrapper)
+
+    @cached_property
+    def xtc_kept_ids(self) -> tuple[int, ...]:
+        """What XTC must not take away, as in mlx_lm's server: line ends and the end of the answer."""
+        return tuple(sorted({*self.encode("\n"), *self.stop_ids}))
 
     def detokenizer(self) -> Detokenizer:
         """A streaming decoder for one answer."""

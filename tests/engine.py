@@ -51,13 +51,17 @@ class UnsplitGeneration:
             if self._end is not None:
                 return
 
-    def give(self, token: int | None, end: FinishReason | MlxctlError | None) -> None:
+    def give(
+        self, token: int | None, end: FinishReason | MlxctlError | None, logprob: TokenLogprob | None = None
+    ) -> None:
         """Called on the engine's thread."""
-        self._loop.call_soon_threadsafe(self._take, token, end)
+        self._loop.call_soon_threadsafe(self._take, token, end, logprob)
 
-    def _take(self, token: int | None, end: FinishReason | MlxctlError | None) -> None:
+    def _take(self, token: int | None, end: FinishReason | MlxctlError | None, logprob: TokenLogprob | None) -> None:
         if token is not None:
             self._tokens.append(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
         self._end = end
         if not isinstance(end, MlxctlError):
             self.finish_reason = end
@@ -125,7 +129,7 @@ class UnsplitEngine:
             max_tokens=request.max_tokens,
             sampler=lambda logprobs: sample(logprobs, [request.sampling], [next(positions)]),
         )
-        for made, (token, _) in enumerate(steps, start=1):
+        for made, (token, logprobs) in enumerate(steps, start=1):
             while self.hold_after is not None and made > self.hold_after and not generation.cancelled.wait(0.01):
                 yield True
             if generation.cancelled.is_set():
@@ -134,5 +138,14 @@ class UnsplitEngine:
                 return generation.give(None, self.fail_after[1])
             if int(token) in request.stop_ids:
                 return generation.give(None, "stop")
-            generation.give(int(token), "length" if made == request.max_tokens else None)
+            record = _record(int(token), logprobs, request.sampling.top_logprobs)
+            generation.give(int(token), "length" if made == request.max_tokens else None, record)
             yield True
+
+
+def _record(token: int, logprobs: mx.array, top: int | None) -> TokenLogprob | None:
+    if top is None:
+        return None
+    values: list[float] = logprobs.astype(mx.float32).tolist()  # type: ignore[assignment]
+    likeliest = sorted(range(len(values)), key=lambda each: -values[each])[:top]
+    return TokenLogprob(token, values[token], tuple((each, values[each]) for each in likeliest))

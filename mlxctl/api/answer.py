@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mlxctl.api.matching import Channel, Segment, Splitter
-from mlxctl.request import FinishReason
+from mlxctl.request import FinishReason, TokenLogprob
 from mlxctl.tokenizer import Tokenizer
 
 ChatFinishReason = Literal["stop", "length", "tool_calls"]
@@ -31,14 +31,16 @@ class Delta:
     content: str = ""
     reasoning: str = ""
     tool_calls: list[ToolCall] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.content or self.reasoning or self.tool_calls)
+        return bool(self.content or self.reasoning or self.tool_calls or self.logprobs)
 
     def __iadd__(self, other: Delta) -> Delta:
         self.content += other.content
         self.reasoning += other.reasoning
         self.tool_calls += other.tool_calls
+        self.logprobs += other.logprobs
         return self
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -16,12 +16,14 @@ from starlette.responses import JSONResponse, Response
 from mlxctl.api.answer import AnswerReader, ChatFinishReason, Delta
 from mlxctl.api.body import read_json_body
 from mlxctl.api.errors import from_validation
+from mlxctl.api.honoured import check_honoured
+from mlxctl.api.logprobs import LogprobWriter
 from mlxctl.api.models import ServedModel
 from mlxctl.api.order import Order, prepare
 from mlxctl.api.schema import ChatRequest
 from mlxctl.api.stream import DONE, AnswerHead, ChunkEncoder, EventStream, tool_call_json, unless_disconnected
 from mlxctl.errors import Interrupted
-from mlxctl.request import Engine, Generation
+from mlxctl.request import Engine, Generation, TokenLogprob
 from mlxctl.tokenizer import Tokenizer
 
 log = logging.getLogger("mlxctl.api")
@@ -50,6 +52,7 @@ class ChatCompletions:
             order,
             self._engine.submit(order.generation),
             AnswerReader(self._tokenizer, order.answer_format),
+            LogprobWriter(self._tokenizer) if chat.logprobs else None,
         )
         if chat.stream:
             include_usage = chat.stream_options is not None and bool(chat.stream_options.include_usage)
@@ -67,6 +70,7 @@ class ChatCompletions:
         except ValidationError as error:
             raise from_validation(error) from None
         self._served.check(chat.model)
+        check_honoured(chat)
         arguments = (chat, self._tokenizer, self._served.context)
         if len(body) <= INLINE_BODY_BYTES:
             return chat, prepare(*arguments)
@@ -76,11 +80,20 @@ class ChatCompletions:
 class Answer:
     """One answer while it is made. Asked for once, as events or as a whole, and closed afterwards."""
 
-    def __init__(self, head: AnswerHead, order: Order, generation: Generation, reader: AnswerReader) -> None:
+    def __init__(
+        self,
+        head: AnswerHead,
+        order: Order,
+        generation: Generation,
+        reader: AnswerReader,
+        logprobs: LogprobWriter | None,
+    ) -> None:
         self._head = head
         self._order = order
         self._generation = generation
         self._reader = reader
+        self._logprobs = logprobs
+        self._logprobs_given = 0
 
     async def whole(self) -> dict[str, Any]:
         """OpenAI's chat completion object."""
@@ -90,14 +103,14 @@ class Answer:
         choice = {
             "index": 0,
             "message": _message(total),
-            "logprobs": None,
+            "logprobs": self._logprobs and self._logprobs.as_json(total.logprobs),
             "finish_reason": self._finish_reason(),
         }
         return {**self._head.as_json("chat.completion"), "choices": [choice], "usage": self._usage()}
 
     async def events(self, *, include_usage: bool) -> AsyncGenerator[bytes]:
         """OpenAI's chunks as server-sent events."""
-        encoder = ChunkEncoder(self._head, include_usage=include_usage)
+        encoder = ChunkEncoder(self._head, include_usage=include_usage, logprobs=self._logprobs)
         yield encoder.role()
         async for delta in self._deltas():
             yield encoder.delta(delta)
@@ -109,16 +122,25 @@ class Answer:
     def close(self) -> None:
         """Ends the generation, whether it is finished or of no use any more. Must be called."""
         self._generation.cancel()
-        log.info("%s: %s, %s", self._head.id, self._generation.finish_reason or "ended early", self._usage())
+        why = "stop string" if self._reader.stopped else self._generation.finish_reason or "ended early"
+        usage = self._usage()
+        log.info("%s: %s, %d + %d tokens", self._head.id, why, usage["prompt_tokens"], usage["completion_tokens"])
 
     async def _deltas(self) -> AsyncGenerator[Delta]:
         async for tokens in self._generation:
-            if delta := self._reader.feed(tokens):
+            delta = self._reader.feed(tokens)
+            delta.logprobs += self._new_logprobs()
+            if delta:
                 yield delta
             if self._reader.stopped:
                 break
         if delta := self._reader.finish():
             yield delta
+
+    def _new_logprobs(self) -> Sequence[TokenLogprob]:
+        """Of the tokens read since the last time."""
+        begin, self._logprobs_given = self._logprobs_given, self._reader.completion_tokens
+        return self._generation.logprobs[begin : self._logprobs_given] if self._logprobs else ()
 
     def _finish_reason(self) -> ChatFinishReason:
         reason = self._generation.finish_reason
@@ -126,10 +148,15 @@ class Answer:
             return self._reader.finish_reason(reason or "stop")
         raise Interrupted("the request was cancelled")
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         """Exact counts. The token that ends an answer is not counted: it is no part of it."""
         prompt, completion = len(self._order.generation.prompt), self._reader.completion_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": self._generation.cached_tokens},
+        }
 
 
 def _message(total: Delta) -> dict[str, Any]:

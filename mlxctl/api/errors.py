@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlxctl.api.wording import plain
 from mlxctl.errors import MlxctlError, Overloaded, RequestError
 
 log = logging.getLogger("mlxctl.api")
@@ -24,7 +25,8 @@ _HTTP_CODES: Final = {
     415: "unsupported_media_type",
 }
 _UNEXPECTED: Final = "the server made a mistake; its log has the details"
-# Steps of a pydantic location that name a member of a union, not a field.
+# Steps of a pydantic location that name a key of an object or a member of a union, not a field.
+_KEY_STEP: Final = "[key]"
 _UNION_MEMBERS: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -77,17 +79,20 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 def from_validation(error: ValidationError) -> RequestError:
     """The first mistake that pydantic found, as OpenAI words it: `param` is a path such as `messages[0].content`."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    kind, message = first["type"], first["msg"].removeprefix("Value error, ")
-    param = _path(first["loc"])
+    first = error.errors(include_url=False)[0]
+    kind, param = first["type"], _path(first["loc"])
     if kind == "json_invalid":
-        return RequestError(f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json")
+        reason = first["msg"].removeprefix("Invalid JSON: ")
+        return RequestError(f"the body is not JSON: {reason}", code="invalid_json")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        param = f"{param}.role"
+    if kind in ("missing", "union_tag_not_found"):
+        return RequestError(f"{param}: this field is required", param=param, code="missing_required_parameter")
     if kind == "extra_forbidden":
         message = "this field is not supported, so it is refused rather than ignored"
         return RequestError(f"{param}: {message}", param=param, code="unsupported_parameter")
-    if kind == "missing":
-        return RequestError(f"{param}: this field is required", param=param, code="missing_required_parameter")
-    code = "invalid_type" if kind.endswith(("_type", "_attributes_type")) else "invalid_value"
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    message = plain(first)
     return RequestError(f"{param}: {message}" if param else message, param=param, code=code)
 
 
@@ -96,7 +101,7 @@ def _path(location: Sequence[str | int]) -> str | None:
     for index, step in enumerate(location):
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not (step in _UNION_MEMBERS and index == 2 and location[0] == "messages"):
+        elif step != _KEY_STEP and not (step in _UNION_MEMBERS and index == 2 and location[0] == "messages"):
             path += f".{step}" if path else step
     return path or None
 

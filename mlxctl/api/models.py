@@ -54,6 +54,7 @@ def model_routes(served: ServedModel, status: Status) -> list[Route]:
 
     return [
         Route("/v1/models", models),
+        Route("/v1/models/", models),
         Route("/v1/models/{model_id:path}", model),  # ids of hub models contain slashes
         Route("/health", health),
         Route("/status", full_status),

@@ -1,7 +1,7 @@
 """What a client may send, as OpenAI defines it. A field that is not honoured is refused. Used by api.chat.
 
 Accepted without effect, because honouring them means nothing here: `user`, `metadata`, `safety_identifier` and
-`prompt_cache_key` (labels), and every field whose value asks for what happens anyway (`n: 1`, `logprobs: false` …).
+`prompt_cache_key` (labels), and every field whose value asks for what happens anyway (`n: 1`, `store: false` …).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from pydantic import (
 MAX_STOPS: Final = 4
 MAX_STOP_CHARS: Final = 256
 MAX_TOKENS: Final = 2**31 - 1
+MAX_BIASES: Final = 1024  # they travel with every step
+MAX_TOP_LOGPROBS: Final = 20
+MAX_TIMEOUT_S: Final = 24 * 3600
 
 
 class Strict(BaseModel):
@@ -176,12 +179,18 @@ StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Stops = Annotated[
     list[StopString], Field(max_length=MAX_STOPS), BeforeValidator(_as_list), WithJsonSchema(_STOP_SCHEMA)
 ]
-Zero = Annotated[float, Field(ge=0, le=0)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenId = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,9})$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 class ChatRequest(Strict):
-    """The body of POST /v1/chat/completions. `null` means absent, as in OpenAI's API."""
+    """The body of POST /v1/chat/completions. `null` means absent, as in OpenAI's API.
+
+    Not OpenAI's: `top_k`, `min_p`, `repetition_penalty`, `repetition_context_size`, `xtc_probability`, `xtc_threshold`
+    (as mlx_lm's server has them), `chat_template_kwargs`, `timeout` (seconds) and `priority`.
+    """
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -192,19 +201,25 @@ class ChatRequest(Strict):
     top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    repetition_context_size: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    xtc_probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    xtc_threshold: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MAX_BIASES)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     max_tokens: TokenCount | None = None
     max_completion_tokens: TokenCount | None = None
     stop: Stops | None = None
     tools: Annotated[list[Tool], Field(min_length=1)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     chat_template_kwargs: dict[str, JsonValue] | None = None
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S)] | None = None
+    priority: Literal["interactive", "batch"] | None = None
 
     n: Annotated[int, Field(ge=1, le=1)] | None = None
-    frequency_penalty: Zero | None = None
-    presence_penalty: Zero | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-    logprobs: Off | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
     response_format: TextFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     parallel_tool_calls: On | None = None
@@ -224,4 +239,15 @@ class ChatRequest(Strict):
             raise ValueError("stream_options needs stream: true")
         if self.tool_choice is not None and self.tools is None:
             raise ValueError("tool_choice needs tools")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.xtc_threshold is not None and not self.xtc_probability:
+            raise ValueError("xtc_threshold needs an xtc_probability above 0")
+        if self.repetition_context_size is not None and not self.has_penalty:
+            raise ValueError("repetition_context_size needs a penalty")
         return self
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether what was said before counts."""
+        return bool(self.frequency_penalty or self.presence_penalty or self.repetition_penalty not in (None, 1))

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from mlxctl.api.answer import ChatFinishReason, Delta, ToolCall
 from mlxctl.api.errors import describe
+from mlxctl.api.logprobs import LogprobWriter
 from mlxctl.errors import MlxctlError
 
 log = logging.getLogger("mlxctl.api")
@@ -39,9 +40,13 @@ class AnswerHead:
 
 
 class ChunkEncoder:
-    """Deltas to events. All but the delta is the same in every chunk, so it is encoded once."""
+    """Deltas to events. All but the delta is the same in every chunk, so it is encoded once.
 
-    def __init__(self, head: AnswerHead, *, include_usage: bool) -> None:
+    Log-probabilities are written where `logprobs` says how.
+    """
+
+    def __init__(self, head: AnswerHead, *, include_usage: bool, logprobs: LogprobWriter | None = None) -> None:
+        self._logprobs = logprobs
         opening = json.dumps(head.as_json("chat.completion.chunk"))[:-1]
         self._before = f'data: {opening}, "choices": [{{"index": 0, "delta": '
         self._usage = ', "usage": null' if include_usage else ""
@@ -66,21 +71,23 @@ class ChunkEncoder:
                 for place, call in enumerate(delta.tool_calls)
             ]
             self._tool_calls += len(delta.tool_calls)
-        return self._chunk(fields, self._after)
+        if self._logprobs is None:
+            return self._chunk(fields, self._after)
+        return self._chunk(fields, self._end("null", json.dumps(self._logprobs.as_json(delta.logprobs))))
 
     def end(self, reason: ChatFinishReason) -> bytes:
         """The chunk that says why the answer ended."""
         return self._chunk({}, self._end(f'"{reason}"'))
 
-    def usage(self, usage: Mapping[str, int]) -> bytes:
+    def usage(self, usage: Mapping[str, Any]) -> bytes:
         """The chunk after the end, with the token counts and no choice."""
         return f'data: {self._opening}, "choices": [], "usage": {json.dumps(usage)}}}\n\n'.encode()
 
     def _chunk(self, fields: Mapping[str, Any], after: str) -> bytes:
         return f"{self._before}{json.dumps(fields)}{after}".encode()
 
-    def _end(self, reason: str) -> str:
-        return f', "logprobs": null, "finish_reason": {reason}}}]{self._usage}}}\n\n'
+    def _end(self, reason: str, logprobs: str = "null") -> str:
+        return f', "logprobs": {logprobs}, "finish_reason": {reason}}}]{self._usage}}}\n\n'
 
 
 def tool_call_json(call: ToolCall) -> dict[str, Any]:

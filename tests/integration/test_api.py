@@ -127,6 +127,8 @@ def test_a_whole_answer_has_openais_shape(http: httpx2.Client) -> None:
     assert completion.model_extra == {} and completion.choices[0].message.model_extra == {}
     assert completion.usage is not None
     assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+    details = completion.usage.prompt_tokens_details
+    assert details is not None and details.cached_tokens == 0
 
 
 def test_a_stream_has_openais_shape_on_the_wire(http: httpx2.Client) -> None:
@@ -191,6 +193,38 @@ def test_a_seed_repeats_what_was_drawn(client: OpenAI) -> None:
         return made.choices[0].message.content
 
     assert draw(1) == draw(1) != draw(2)
+
+
+@pytest.fixture
+def every_field_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unsplit engine gives log-probabilities whatever the product's engine does."""
+    monkeypatch.setattr("mlxctl.api.honoured.NOT_YET", frozenset())
+
+
+@pytest.mark.usefixtures("every_field_honoured")
+def test_every_counted_token_has_its_logprobs(client: OpenAI) -> None:
+    fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "temperature": 0, "extra_body": NO_THINKING}
+    made = client.chat.completions.create(model="canary", messages=[HELLO], **fields)
+    records = made.choices[0].logprobs
+    assert records is not None and records.content is not None and made.usage is not None
+    assert len(records.content) == made.usage.completion_tokens
+    assert b"".join(bytes(record.bytes or []) for record in records.content).decode() == GREETING
+    for record in records.content:
+        assert record.logprob == max(top.logprob for top in record.top_logprobs) <= 0
+        assert len(record.top_logprobs) == 2 and record.top_logprobs[0].token == record.token
+
+
+@pytest.mark.usefixtures("every_field_honoured")
+def test_a_stream_carries_the_logprobs_of_the_whole_answer(client: OpenAI) -> None:
+    case = EXPECTATIONS["count-to-10-stopped-at-7"]
+    fields = {**fields_of(case), "logprobs": True}
+    whole = client.chat.completions.create(**fields).choices[0].logprobs
+    chunks = list(client.chat.completions.create(**fields, stream=True))
+    assert whole is not None and whole.content
+    streamed = [chunk.choices[0].logprobs for chunk in chunks]
+    records = [record for each in streamed if each is not None for record in each.content or []]
+    assert [record.model_dump() for record in records] == [record.model_dump() for record in whole.content]
+    assert all(record.top_logprobs == [] for record in records)
 
 
 def test_a_client_that_leaves_a_stream_ends_its_generation(server: ApiServer, client: OpenAI) -> None:
@@ -267,6 +301,10 @@ def test_a_field_that_is_not_honoured_is_refused(client: OpenAI) -> None:
 def test_the_model_is_listed(client: OpenAI) -> None:
     model = Model(id="canary", created=SERVED.created, object="model", owned_by="mlxctl")
     assert list(client.models.list()) == [model] and client.models.retrieve("canary") == model
+
+
+def test_a_slash_at_the_end_does_not_matter(http: httpx2.Client) -> None:
+    assert http.get("/v1/models/").json() == http.get("/v1/models").json()
 
 
 def test_a_model_with_a_slash_in_its_id_can_be_asked_for(http: httpx2.Client) -> None:
@@ -351,7 +389,8 @@ def test_with_a_key_only_the_key_opens() -> None:
             assert [model.id for model in client.models.list()] == ["canary"]
         with (
             OpenAI(base_url=f"{server.url}/v1", api_key="guess", max_retries=0) as client,
-            pytest.raises(openai.AuthenticationError),
+            pytest.raises(openai.AuthenticationError) as caught,
         ):
             client.models.list()
+        assert caught.value.code == "invalid_api_key"
         assert httpx2.get(f"{server.url}/health", trust_env=False).status_code == 200

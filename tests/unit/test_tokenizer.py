@@ -209,3 +209,20 @@ def test_a_model_with_headers_starts_in_its_header(tmp_path: Path) -> None:
     assert ("to=user<|message|>", "normal") in plain["header"]
     assert not any(target == "tool" for edges in plain.values() for _, target in edges)
     assert any(target == "tool" for _, target in with_tools["header"])
+
+
+@given(st.text(max_size=20))
+def test_the_bytes_of_all_tokens_are_the_bytes_of_the_text(text: str) -> None:
+    tokenizer = canary_tokenizer()
+    assert (
+        b"".join(map(tokenizer.token_bytes, tokenizer.encode(text)))
+        == tokenizer.decode(tokenizer.encode(text)).encode()
+    )
+
+
+def test_the_bytes_of_every_token_of_the_vocabulary_are_known(tokenizer: Tokenizer) -> None:
+    assert all(tokenizer.token_bytes(token) for token in range(tokenizer.vocabulary_size))
+
+
+def test_xtc_leaves_line_ends_and_the_end_of_the_answer(tokenizer: Tokenizer) -> None:
+    assert set(tokenizer.xtc_kept_ids) == {*tokenizer.encode("\n"), *tokenizer.stop_ids}

@@ -10,6 +10,7 @@ import pytest
 from mlxctl.api.order import Order, prepare
 from mlxctl.api.schema import ChatRequest
 from mlxctl.errors import ContextLengthExceeded, RequestError
+from mlxctl.request import Sampling
 from mlxctl.tokenizer import Tokenizer
 from tests.unit.test_tokenizer import changed_model
 
@@ -90,3 +91,42 @@ def test_messages_that_come_to_nothing_are_refused(tmp_path: Any) -> None:
     plain = changed_model(tmp_path, chat_template="{{ messages[0].content }}")
     with pytest.raises(RequestError, match="empty"):
         order(Tokenizer.load(plain), content="")
+
+
+def test_what_shapes_the_draw_reaches_the_engine(tokenizer: Tokenizer) -> None:
+    asked = order(
+        tokenizer,
+        frequency_penalty=0.5,
+        presence_penalty=-0.5,
+        repetition_penalty=1.2,
+        repetition_context_size=64,
+        xtc_probability=0.25,
+        xtc_threshold=0.2,
+        logprobs=True,
+        top_logprobs=3,
+    ).generation.sampling
+    assert (asked.frequency_penalty, asked.presence_penalty, asked.repetition_penalty) == (0.5, -0.5, 1.2)
+    assert (asked.repetition_context, asked.xtc_probability, asked.xtc_threshold) == (64, 0.25, 0.2)
+    assert set(tokenizer.stop_ids) < set(asked.xtc_kept_ids) and asked.top_logprobs == 3
+
+
+def test_what_is_not_asked_for_is_off(tokenizer: Tokenizer) -> None:
+    assert order(tokenizer, seed=0, logprobs=False).generation.sampling == Sampling(seed=0)
+
+
+def test_biases_come_in_the_order_of_ids_without_those_that_change_nothing(tokenizer: Tokenizer) -> None:
+    asked = order(tokenizer, logit_bias={"20": 1, "3": -100, "4": 0}).generation.sampling
+    assert asked.logit_bias == ((3, -100), (20, 1))
+
+
+def test_a_bias_for_no_token_is_refused_and_named(tokenizer: Tokenizer) -> None:
+    beyond = tokenizer.vocabulary_size
+    with pytest.raises(RequestError, match=f"{beyond} is no token") as caught:
+        order(tokenizer, logit_bias={str(beyond): 1})
+    assert caught.value.param == f"logit_bias.{beyond}"
+
+
+def test_a_deadline_and_a_priority_reach_the_engine(tokenizer: Tokenizer) -> None:
+    asked, silent = order(tokenizer, timeout=2.5, priority="batch").generation, order(tokenizer).generation
+    assert (asked.timeout_s, asked.priority) == (2.5, "batch")
+    assert (silent.timeout_s, silent.priority) == (None, "interactive")
