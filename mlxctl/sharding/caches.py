@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import mlx.core as mx
@@ -93,29 +96,77 @@ def advance(cache: Any, rows: int, columns: int) -> None:
         raise CheckpointError(f"nothing can stand in for a cache of kind {kind(cache)}")
 
 
+def trim_limit(cache: Any) -> float:
+    """Up to how many tokens `cache` may hold and still forget its last ones: what a window has dropped is gone."""
+    if isinstance(cache, mlx_cache.CacheList):
+        return min(trim_limit(part) for part in cache.caches)
+    if isinstance(cache, mlx_cache.RotatingKVCache):
+        return cache.max_size - 1
+    if isinstance(cache, mlx_cache.ChunkedKVCache):
+        return cache.chunk_size - 1
+    plain = isinstance(cache, mlx_cache.KVCache | mlx_cache.QuantizedKVCache | mlx_cache.ConcatenateKVCache)
+    return math.inf if plain else 0
+
+
+def is_batchable(cache: Any) -> bool:
+    """Whether mlx-lm can hold several sequences of unequal length in caches of this kind."""
+    if isinstance(cache, mlx_cache.CacheList):
+        return all(is_batchable(part) for part in cache.caches)
+    return hasattr(cache, "merge")
+
+
+def _duplicate(cache: Any) -> Any:
+    """Another cache of the same content. Arrays are shared until one of the two is written to."""
+    duplicate = copy.copy(cache)
+    if isinstance(cache, mlx_cache.CacheList):
+        duplicate.caches = tuple(_duplicate(part) for part in cache.caches)
+    else:
+        map_cache(copy.copy, duplicate)  # writing to a slice changes the array object that is written to
+    return duplicate
+
+
 class ShardCache:
-    """All cache slots of a model as one stage sees them, for one lane of sequences.
+    """All cache slots of a model as one stage sees them, for one lane: one sequence, or several decoded together.
 
     Slots of own layers are real. A foreign slot is an alias of an own one of the same kind, whose offset is the same by
     construction; where no own slot has that kind, one ghost a kind stands in. So `cache[k]` is right for any k.
+    One sequence has the model's own caches, several have mlx-lm's Batch caches.
     """
 
     def __init__(self, slots: Sequence[Any], own: Sequence[int]) -> None:
-        """`slots` as the model made them; `own` are the indices that must be real."""
-        stand_in = {kind(slots[slot]): slots[slot] for slot in reversed(own)}
-        ghosts = []
+        """`slots` as the model made them, for one sequence; `own` are the indices that must be real."""
+        held = {kind(slots[slot]): slots[slot] for slot in reversed(own)}
+        ghosts: list[Any] = []
         for slot, cache in enumerate(slots):
-            if slot not in own and kind(cache) not in stand_in:
-                stand_in[kind(cache)] = cache
+            if slot not in own and kind(cache) not in held:
+                held[kind(cache)] = cache
                 ghosts.append(cache)
-        self.slots = [cache if slot in own else stand_in[kind(cache)] for slot, cache in enumerate(slots)]
-        self.offset = 0
-        self._ghosts = ghosts
         self._caches = [slots[slot] for slot in own] + ghosts
+        self._own_count = len(own)
+        stand_in = {name: _index(self._caches, cache) for name, cache in held.items()}
+        self._places = [
+            _index(self._caches, cache) if slot in own else stand_in[kind(cache)] for slot, cache in enumerate(slots)
+        ]
+        self.lengths = [0]
+
+    @property
+    def slots(self) -> list[Any]:
+        """One cache a slot of the model, stand-ins included."""
+        return [self._caches[place] for place in self._places]
+
+    @property
+    def rows(self) -> int:
+        """Sequences held."""
+        return len(self.lengths)
 
     def ghosts_in(self, args: Sequence[Any]) -> list[Any]:
         """The ghosts among a layer's arguments."""
-        return [cache for cache in caches_in(args) if any(cache is ghost for ghost in self._ghosts)]
+        ghosts = self._caches[self._own_count :]
+        return [cache for cache in caches_in(args) if any(cache is ghost for ghost in ghosts)] if ghosts else []
+
+    def advanced(self, tokens: int) -> None:
+        """Count `tokens` that every sequence was given."""
+        self.lengths = [length + tokens for length in self.lengths]
 
     def arrays(self) -> list[mx.array]:
         """Every array held: evaluate them with the step's output, or the graph grows from step to step."""
@@ -127,16 +178,69 @@ class ShardCache:
         return sum(array.nbytes for array in self.arrays())
 
     @property
-    def is_trimmable(self) -> bool:
-        """Whether `trim` can forget now; a rotating cache that has wrapped around cannot."""
-        return all(cache.is_trimmable() for cache in self._caches)
+    def is_batchable(self) -> bool:
+        """Whether other sequences can join."""
+        return self.rows > 1 or all(is_batchable(cache) for cache in self._caches)
+
+    @property
+    def trim_limit(self) -> float:
+        """Up to how many tokens one sequence may hold and still be trimmed: 0 never, infinite always."""
+        return min((trim_limit(cache) for cache in self._caches), default=math.inf)
 
     def trim(self, tokens: int) -> int:
-        """Forget the last `tokens` tokens; returns how many were forgotten, 0 if the caches cannot."""
-        if not self.is_trimmable:
+        """Forget the last `tokens` tokens of the only sequence; returns how many were forgotten, 0 if it cannot."""
+        if self.rows != 1 or self.lengths[0] > self.trim_limit:
             return 0
-        trimmed = min(tokens, self.offset)
+        trimmed = min(tokens, self.lengths[0])
         for cache in self._caches:
             cache.trim(trimmed)
-        self.offset -= trimmed
+        self.lengths = [self.lengths[0] - trimmed]
         return trimmed
+
+    def copy(self) -> ShardCache:
+        """The same content once more."""
+        return self._with([_duplicate(cache) for cache in self._caches], list(self.lengths))
+
+    def join(self, others: Sequence[ShardCache]) -> None:
+        """Take the sequences of `others`, which must not be used afterwards, behind the own ones."""
+        for place, cache in enumerate(self._caches):
+            self._caches[place] = _joined([(cache, self.rows), *((o._caches[place], o.rows) for o in others)])
+        self.lengths = [length for cache in (self, *others) for length in cache.lengths]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all sequences but `rows` (ascending, never empty)."""
+        if len(rows) == 1 < self.rows:
+            self._caches = [cache.extract(rows[0]) for cache in self._caches]
+        elif len(rows) < self.rows:
+            for cache in self._caches:
+                cache.filter(list(rows))
+        self.lengths = [self.lengths[row] for row in rows]
+
+    def extract(self, row: int) -> ShardCache:
+        """A copy of the sequence at `row`, alone."""
+        if self.rows == 1:
+            return self.copy()
+        return self._with([cache.extract(row) for cache in self._caches], [self.lengths[row]])
+
+    def _with(self, caches: list[Any], lengths: list[int]) -> ShardCache:
+        other = copy.copy(self)
+        other._caches, other.lengths = caches, lengths
+        return other
+
+
+def _index(caches: Sequence[Any], cache: Any) -> int:
+    return next(index for index, held in enumerate(caches) if held is cache)
+
+
+def _joined(parts: Sequence[tuple[Any, int]]) -> Any:
+    """One Batch cache of `parts`, caches of one kind with the number of sequences in each, in order.
+
+    Runs of single sequences are merged at once: one copy rather than one for each.
+    """
+    batches = []
+    for is_single, run in groupby(parts, lambda part: part[1] == 1):
+        caches = [cache for cache, _ in run]
+        batches.extend([caches[0].merge(caches)] if is_single else caches)
+    for other in batches[1:]:
+        batches[0].extend(other)
+    return batches[0]

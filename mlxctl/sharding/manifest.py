@@ -1,7 +1,8 @@
 """What the weights of one model consist of: pieces that nodes hold, with hashes. Made by checkpoint, read by workers.
 
 A piece is one file: the tensors of one layer, tensors outside the layers that the same stages need, or a config file.
-A model is known by its key, the SHA-256 of its manifest, which holds the SHA-256 of every piece.
+A model is known by its key, the SHA-256 of its manifest, which holds the SHA-256 of every piece, or the commit on a hub
+that its pieces come from.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from mlxctl.errors import CheckpointError
+from mlxctl.sharding.origin import Origin
 from mlxctl.sharding.safetensors import TensorHeader
 
 MANIFEST = "manifest.json"
@@ -27,7 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True, slots=True)
 class PieceEntry:
     """One piece. `needs` are the layers that hang on it, the layer count standing for the logits; empty: every stage
-    needs it.
+    needs it. `sha256` is empty for a piece of a commit on a hub.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Manifest:
     layer_count: int
     pieces: tuple[PieceEntry, ...]
     tensors: Mapping[str, TensorHeader]
+    origin: Origin | None = None
 
     @cached_property
     def encoded(self) -> bytes:
@@ -54,6 +57,7 @@ class Manifest:
             "layer_count": self.layer_count,
             "pieces": [[piece.name, piece.size_bytes, piece.sha256, piece.needs] for piece in self.pieces],
             "tensors": {name: [header.dtype, header.shape] for name, header in sorted(self.tensors.items())},
+            **({"origin": self.origin.document()} if self.origin else {}),
         }
         return json.dumps(document, separators=(",", ":")).encode()
 
@@ -83,20 +87,25 @@ class Manifest:
             document = json.loads(data)
             if document["version"] != _VERSION:
                 raise CheckpointError(f"a manifest of version {document['version']}, this mlxctl reads {_VERSION}")
+            origin = Origin.of(document["origin"]) if "origin" in document else None
             return cls(
                 str(document["name"]),
                 int(document["layer_count"]),
-                tuple(_entry(fields) for fields in document["pieces"]),
+                tuple(_entry(fields, origin) for fields in document["pieces"]),
                 {name: _header(fields) for name, fields in document["tensors"].items()},
+                origin,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"a manifest that cannot be read: {error}") from error
 
 
-def _entry(fields: Any) -> PieceEntry:
+def _entry(fields: Any, origin: Origin | None) -> PieceEntry:
     name, size_bytes, sha256, needs = fields
-    if not is_piece_name(name) or name == MANIFEST or not _SHA256.fullmatch(sha256):
-        raise ValueError("a piece with a bad name or hash")
+    if not is_piece_name(name) or name == MANIFEST:
+        raise ValueError("a piece with a bad name")
+    source = origin.sources.get(name) if origin and sha256 == "" else None
+    if not _SHA256.fullmatch(sha256) and (source is None or source.size_bytes != size_bytes):
+        raise ValueError("a piece with a bad hash")
     return PieceEntry(name, int(size_bytes), sha256, tuple(int(need) for need in needs))
 
 

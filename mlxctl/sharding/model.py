@@ -60,12 +60,16 @@ def read_headers(path: Path, elsewhere: Collection[str] = ()) -> dict[str, Tenso
     one of its tensors is not known to be `elsewhere`.
     """
     files = sorted(path.glob("model*.safetensors"))
-    _check_index(path, {file.name for file in files}, elsewhere)
+    check_index(path, {file.name for file in files}, elsewhere)
     if not files and not elsewhere:
         raise CheckpointError(f"no safetensors files in {path}", hint="download the model again")
+    return joined_headers({str(file): safetensors_header(file) for file in files})
+
+
+def joined_headers(files: Mapping[str, Mapping[str, TensorHeader]]) -> dict[str, TensorHeader]:
+    """The tensors of all `files`. Raises CheckpointError for one that is in two of them."""
     headers: dict[str, TensorHeader] = {}
-    for file in files:
-        found = safetensors_header(file)
+    for file, found in files.items():
         if twice := headers.keys() & found.keys():
             raise CheckpointError(
                 f"{file} holds tensor {min(twice)!r}, as another file does", hint="remove the file that does not belong"
@@ -144,13 +148,16 @@ def _classes(config: dict[str, Any], supply: Callable[[Weights], Weights]) -> tu
     return build, args_class
 
 
-def _check_index(path: Path, present: set[str], elsewhere: Collection[str]) -> None:
+def check_index(path: Path, present: Collection[str], elsewhere: Collection[str] = ()) -> None:
+    """Raises CheckpointError if the index in `path`, where there is one, lists a file that is not `present` although
+    one of its tensors is not known to be `elsewhere`.
+    """
     if not (path / INDEX).exists():
         return
     listed = _read_json(path / INDEX).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
         raise CheckpointError(f"{path / INDEX} has no weight_map", hint="download the model again")
-    if missing := {file for tensor, file in listed.items() if tensor not in elsewhere} - present:
+    if missing := {file for tensor, file in listed.items() if tensor not in elsewhere} - set(present):
         raise CheckpointError(
             f"{path} lacks {min(missing)}, one of {len(missing)} missing files that its index lists",
             hint="download the model again",

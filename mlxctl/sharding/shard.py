@@ -93,7 +93,7 @@ class Shard:
             logits = self.model(tokens, cache=list(cache.slots))
         finally:
             self._pass = None
-        cache.offset += tokens.shape[1]
+        cache.advanced(tokens.shape[1])
         if self.is_first and self.is_last:
             return Output(logits=logits)
         if running.calls != self.stop - self.start:

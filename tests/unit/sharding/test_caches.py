@@ -99,17 +99,23 @@ def test_trimming_forgets_the_last_tokens_of_every_cache_once() -> None:
     cache = ShardCache(slots, (0, 1))
     for slot in slots[:2]:
         slot.update_and_fetch(ROW, ROW)
-    cache.offset = 3
+    cache.advanced(3)
     assert cache.trim(2) == 2
-    assert (slots[0].offset, slots[1].offset, cache.offset) == (1, 1, 1)
+    assert (slots[0].offset, slots[1].offset, cache.lengths) == (1, 1, [1])
     assert cache.trim(5) == 1
 
 
 def test_a_window_that_has_wrapped_cannot_be_trimmed() -> None:
     window = RotatingKVCache(4)
     cache = ShardCache([window], (0,))
-    assert cache.is_trimmable
+    assert cache.trim_limit == 3
     window.update_and_fetch(mx.zeros((1, 2, 6, 4)), mx.zeros((1, 2, 6, 4)))
-    cache.offset = 6
-    assert not cache.is_trimmable
+    cache.advanced(6)
     assert cache.trim(1) == 0
+
+
+def test_caches_tell_up_to_where_they_can_forget_and_whether_others_can_join() -> None:
+    assert ShardCache([KVCache(), CacheList(KVCache(), RotatingKVCache(8))], (0, 1)).trim_limit == 7
+    assert ShardCache([KVCache(), ArraysCache(2)], (0, 1)).trim_limit == 0
+    assert ShardCache([KVCache(), ArraysCache(2)], (0, 1)).is_batchable
+    assert not ShardCache([KVCache(), ChunkedKVCache(4)], (0,)).is_batchable

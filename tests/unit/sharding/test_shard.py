@@ -72,7 +72,7 @@ def test_a_refused_step_leaves_the_cache_as_it_was() -> None:
     cache = stage.make_cache()
     with pytest.raises(CorruptFrame):
         stage.forward(TOKENS, Boundary(mx.zeros((1, 3, 1))), cache)
-    assert (cache.offset, cache.nbytes) == (0, 0)
+    assert (cache.lengths, cache.nbytes) == ([0], 0)
 
 
 def test_a_model_that_skips_layers_is_found_out() -> None:
@@ -99,7 +99,7 @@ def test_the_cache_counts_tokens_and_holds_own_layers_alone() -> None:
     stage = shard(3, 5)
     cache = stage.make_cache()
     stage.forward(TOKENS, Boundary(HIDDEN), cache)
-    assert cache.offset == 3
+    assert cache.lengths == [3]
     assert cache.nbytes == 2 * 2 * (2 * 256 * 16 * 4)  # layers, keys and values, heads x rows x size x float32
 
 
