@@ -3,7 +3,10 @@
     <home>/history
     <home>/store/<key of a model>/            weights that were sent to this node (mlxctl/worker/layer_store.py)
     <home>/known_hosts                        host keys that `up --accept-new-host-keys` accepted
+    <home>/hub/models--<org>--<name>/         what is known of models on a hub (mlxctl/checkpoint/hub.py)
     <home>/hashes/<fingerprint>.json          hashes of the models that this machine has sent
+    <home>/wheelhouse/                        wheels for nodes, downloaded here (mlxctl/launch/provision/wheelhouse.py)
+    <home>/{venvs, wheels, incoming}/         what was installed on this node (mlxctl/launch/provision/install.py)
     <home>/clusters/<name>/{state.json, lock, profile.json, control.sock, logs/<node>.log, logs/coordinator.log}
 
 `*_dir`, `*_file` and `control_socket` only say where; `make_*` create, always 0700.
@@ -98,6 +101,11 @@ def store_dir() -> Path:
     return home() / "store"
 
 
+def hub_dir() -> Path:
+    """What is known of models on a hub: everything but their weights."""
+    return home() / "hub"
+
+
 def hashes_dir() -> Path:
     """What hashing models has found, so that each is hashed once only."""
     return home() / "hashes"
@@ -106,6 +114,11 @@ def hashes_dir() -> Path:
 def known_hosts_file() -> Path:
     """Host keys that were new and accepted; the user's own known_hosts files are only read."""
     return home() / "known_hosts"
+
+
+def wheelhouse_dir() -> Path:
+    """Wheels that were downloaded for nodes; `up --wheelhouse` names another folder."""
+    return home() / "wheelhouse"
 
 
 def history_file() -> Path:
