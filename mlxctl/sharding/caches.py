@@ -101,9 +101,9 @@ def trim_limit(cache: Any) -> float:
     if isinstance(cache, mlx_cache.CacheList):
         return min(trim_limit(part) for part in cache.caches)
     if isinstance(cache, mlx_cache.RotatingKVCache):
-        return cache.max_size - 1
+        return float(cache.max_size - 1)
     if isinstance(cache, mlx_cache.ChunkedKVCache):
-        return cache.chunk_size - 1
+        return float(cache.chunk_size - 1)
     plain = isinstance(cache, mlx_cache.KVCache | mlx_cache.QuantizedKVCache | mlx_cache.ConcatenateKVCache)
     return math.inf if plain else 0
 

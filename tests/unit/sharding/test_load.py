@@ -69,7 +69,7 @@ def test_weights_of_foreign_layers_are_never_read(tmp_path: Path, architecture: 
 
 
 def settled_active_memory() -> int:
-    """Bytes that MLX holds once the arrays of earlier tests are really gone: they die in cycles, whenever Python collects."""
+    """Bytes that MLX holds once arrays of earlier tests are gone: they die in cycles, whenever Python collects."""
     gc.collect()
     return int(mx.get_active_memory())
 
