@@ -1,15 +1,17 @@
-"""How fast this machine runs a model's own layers: its first few are loaded and timed. Called by `mlxctl plan`."""
+"""How fast this machine runs a model's own layers: its first few are loaded and timed. Called by `plan` and `bench`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
-from mlxctl.facts import CACHE_STEP_TOKENS, ModelFacts
+from mlxctl.errors import CheckpointError
+from mlxctl.facts import CACHE_STEP_TOKENS, ModelFacts, NodeFacts
 from mlxctl.sharding.load import load_model
 
 SAMPLE_BYTES = 256 << 20
@@ -32,6 +34,29 @@ class Speed:
     bytes_per_s: float
     flops: float
     cores: float
+
+
+def with_measured_speed(
+    nodes: Sequence[NodeFacts], local: Collection[str], model: ModelFacts
+) -> tuple[NodeFacts, ...]:
+    """`nodes` with this machine's speed measured for those named in `local`, if there are any and the weights are here."""
+    if not local or not model.has_weights:
+        return tuple(nodes)
+    try:
+        speed = measure_speed(model)
+    except CheckpointError:
+        return tuple(nodes)  # what cannot run here can still be planned; `up` says why it cannot run
+    return tuple(_timed(node, speed) if node.name in local else node for node in nodes)
+
+
+def _timed(node: NodeFacts, speed: Speed) -> NodeFacts:
+    figures: dict[str, Any] = {"bandwidth_bytes_per_s": speed.bytes_per_s, "flops": speed.flops}
+    return replace(
+        node,
+        **figures,
+        parallel_workers=max(1.0, node.parallel_workers / speed.cores),
+        sources={**node.sources, **dict.fromkeys(figures, "measured")},
+    )
 
 
 def measure_speed(model: ModelFacts) -> Speed:

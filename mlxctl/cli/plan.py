@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -69,25 +68,6 @@ def _model(name: str) -> ModelFacts:
 
 def _timed(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -> tuple[NodeFacts, ...]:
     """The facts with this machine's speed measured, if it is a node and the weights are here."""
-    local = {node.name for node in profile.nodes if node.is_local}
-    if not local or not model.has_weights:
-        return tuple(nodes)
-    from mlxctl.checkpoint.speed import measure_speed
-    from mlxctl.errors import CheckpointError
+    from mlxctl.checkpoint.speed import with_measured_speed
 
-    try:
-        speed = measure_speed(model)
-    except CheckpointError:
-        return tuple(nodes)  # what cannot run here can still be planned; `up` says why it cannot run
-    figures: dict[str, Any] = {"bandwidth_bytes_per_s": speed.bytes_per_s, "flops": speed.flops}
-    return tuple(
-        replace(
-            node,
-            **figures,
-            parallel_workers=max(1.0, node.parallel_workers / speed.cores),
-            sources={**node.sources, **dict.fromkeys(figures, "measured")},
-        )
-        if node.name in local
-        else node
-        for node in nodes
-    )
+    return with_measured_speed(nodes, {node.name for node in profile.nodes if node.is_local}, model)

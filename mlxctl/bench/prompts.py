@@ -1,0 +1,81 @@
+"""Prompts of an exact number of tokens, equal for equal seeds, different from the first word. For measure."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from mlxctl.bench.records import Workload
+from mlxctl.tokenizer import Tokenizer
+
+Message = Mapping[str, str]
+Conversation = Sequence[Message]
+
+TRIES = 40
+WORDS = (
+    "the", "river", "ran", "past", "old", "stone", "walls", "and", "small", "green", "fields", "while", "people",
+    "in", "town", "sold", "bread", "fish", "apples", "paper", "lamps", "blue", "cloth", "every", "morning",
+    "before", "noon", "someone", "asked", "how", "far", "north", "one", "could", "walk", "winter", "without",
+    "boots", "a", "horse", "or", "fire", "nobody", "knew", "but", "many", "told", "stories", "about", "snow",
+    "wolves", "ships", "iron", "roads", "silver", "coins", "deep", "water", "quiet", "houses", "long", "tables",
+    "warm", "soup", "two", "brothers", "three", "sisters", "seven", "letters", "nine", "doors", "open", "window"
+)  # fmt: skip
+
+
+class Prompter:
+    """Makes the conversations of workloads. Without a tokenizer (a foreign server) lengths are about right."""
+
+    def __init__(self, seed: int, tokenizer: Tokenizer | None) -> None:
+        self._seed = seed
+        self._tokenizer = tokenizer
+
+    def conversation(self, workload: Workload, index: int, stream: int = 0) -> list[Message]:
+        """What stream `stream` of run `index` asks: `prompt_tokens` long once it is through the chat template."""
+        draw = self.draw(workload, index, stream)
+        return [{"role": "user", "content": self._text(draw, workload.prompt_tokens, self._rendered_tokens)}]
+
+    def turn(self, workload: Workload, index: int, turn: int) -> Message:
+        """What the user says in turn `turn` of a chat: `prompt_tokens` long by itself."""
+        draw = self.draw(workload, index, turn)
+        return {"role": "user", "content": self._text(draw, workload.prompt_tokens, self._plain_tokens)}
+
+    def draw(self, workload: Workload, index: int, part: int) -> random.Random:
+        """Random numbers that belong to one part of one run, whatever else is drawn."""
+        return random.Random(f"{self._seed}/{workload.id}/{index}/{part}")  # noqa: S311 - no secret
+
+    def count(self, text: str) -> int | None:
+        """Tokens of `text`; None without a tokenizer."""
+        return None if self._tokenizer is None else len(self._tokenizer.encode(text))
+
+    def _rendered_tokens(self, text: str) -> int:
+        assert self._tokenizer is not None
+        return len(self._tokenizer.render([{"role": "user", "content": text}]).ids)
+
+    def _plain_tokens(self, text: str) -> int:
+        assert self._tokenizer is not None
+        return len(self._tokenizer.encode(text))
+
+    def _text(self, draw: random.Random, tokens: int, count: Callable[[str], int]) -> str:
+        words = [draw.choice(WORDS) for _ in range(tokens)]
+        return " ".join(words) if self._tokenizer is None else fitted(words, tokens, count)
+
+
+def fitted(words: Sequence[str], tokens: int, count: Callable[[str], int]) -> str:
+    """As many of `words` as make `tokens` by `count`, or as few less as possible. At least one word."""
+    low, high = 1, len(words)
+    while low < high:  # the longest beginning that is not too long
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count(" ".join(words[:middle])) <= tokens else (low, middle - 1)
+    text = " ".join(words[:low])
+    for _ in range(TRIES):
+        longer = text + " a"
+        if count(text) >= tokens or count(longer) > tokens:
+            break
+        text = longer
+    return text
+
+
+def fingerprint(text: str) -> str:
+    """SHA-256 (hex) of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
