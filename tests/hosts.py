@@ -80,8 +80,13 @@ class Host:
         assert not check or done.returncode == 0, f"{self.name}: {script}: {done.stderr}"
         return done.stdout
 
+    def until(self, script: str) -> None:
+        """Wait until a shell script succeeds there."""
+        self.run(f"for i in $(seq 500); do if {script}; then exit 0; fi; sleep 0.02; done; exit 1")
+
     def start_sshd(self) -> None:
         self.run("/usr/sbin/sshd -f /etc/sshd_test </dev/null >/dev/null 2>&1")
+        self.until("ss -Hltn | grep -q ':22 '")
 
     def stop_sshd(self) -> None:
         """Nothing listens there any more, and open connections end."""

@@ -18,20 +18,14 @@ import asyncssh
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
 from mlxctl.errors import AuthenticationError, LaunchError, MlxctlError, UsageError
-from mlxctl.launch import host_keys
+from mlxctl.launch import host_keys, node_shell
+from mlxctl.launch.processes import ProcessId
 from mlxctl.profile import Node
 
 KEEPALIVE_S = 5.0  # a link that is cut is noticed within three of these
 KEEPALIVE_TRIES = 3
 STALL_S = 30.0  # a transfer of which no byte arrives for this long has failed
 CLOSE_S = 2.0
-_IDENTITY = "mlxctl-process"
-# Prints who it is, then becomes the command. A start time is the kernel's ticks on Linux and a date elsewhere.
-START_TIME_SH = (
-    "start_time() { if [ -r /proc/$1/stat ]; then sed 's/.*) //' /proc/$1/stat 2>/dev/null | cut -d' ' -f20; "
-    "else TZ=UTC LC_ALL=C ps -o lstart= -p $1 2>/dev/null | tr -s ' ' _; fi; }"
-)
-_START_SH = f"""{START_TIME_SH}; echo "{_IDENTITY} $$ $(start_time $$)"; exec "$@\""""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +38,11 @@ class Completed:
 
 
 class RemoteProcess:
-    """A process on a node with its three byte streams; `pid` and `start_time` (opaque, for equality) tell which one."""
+    """A process on a node with its three byte streams."""
 
-    def __init__(self, process: asyncssh.SSHClientProcess[bytes], pid: int, start_time: str) -> None:
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes], process_id: ProcessId) -> None:
         self._process = process
-        self.pid = pid
-        self.start_time = start_time
+        self.id = process_id
         self.stdout = process.stdout
         self.stderr = process.stderr
 
@@ -172,15 +165,14 @@ class Remote:
             raise self.error(f"sending {local.name} failed: {_reason(error)}") from error
 
     async def start(self, arguments: Sequence[str], *, timeout_s: float = STALL_S) -> RemoteProcess:
-        """Start `arguments` and return once it runs. It is ended by its pid: sshd passes no signals to root."""
-        text = shlex.join(["sh", "-c", _START_SH, "mlxctl", *arguments])
+        """Start `arguments` and return once it runs. It is ended by its id: sshd passes no signals to root."""
+        text = shlex.join(node_shell.command("start", *arguments))
         try:
             async with asyncio.timeout(timeout_s):
                 process = await self._connection.create_process(text, encoding=None)
                 while line := await process.stdout.readline():  # a shell's own greeting may come first
-                    marker, *identity = line.decode(errors="replace").split()[:3] or [""]
-                    if marker == _IDENTITY and len(identity) == 2:
-                        return RemoteProcess(process, int(identity[0]), identity[1])
+                    if identity := node_shell.value(line, "process"):
+                        return RemoteProcess(process, node_shell.parse_processes(identity)[0])
                 said = (await process.stderr.read()).decode(errors="replace").strip()
         except TimeoutError as error:
             raise self.error(f"nothing started in {timeout_s:g} s") from error

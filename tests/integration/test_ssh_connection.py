@@ -60,14 +60,14 @@ async def test_a_started_process_is_known_by_pid_and_ends_with_the_connection(be
     host.run(f"echo 'echo a greeting' >> {host.home}/.bashrc")
     remote = await connect(host.node())
     process = await remote.start(["cat"])
-    assert host.run(f"cat /proc/{process.pid}/comm") == "cat\n" and process.start_time.isdecimal()
     await process.write(b"line\n")
     assert await process.stdout.readline() == b"line\n"
+    assert host.run(f"cat /proc/{process.id.pid}/comm") == "cat\n" and process.id.start_time > 0
     process.close_stdin()
     assert await process.wait() == 0
     await remote.start(["cat"])
     await remote.close()
-    host.run("for i in $(seq 100); do pgrep -x cat > /dev/null || exit 0; sleep 0.05; done; exit 1")
+    host.until("! pgrep -x cat")
 
 
 async def test_a_file_arrives_whole_and_its_progress_is_told(bed: TestBed, host: Host, tmp_path: Path) -> None:
