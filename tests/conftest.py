@@ -24,8 +24,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in before:
         del os.environ[name]
     os.environ[paths.HOME_VARIABLE] = str(folder)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks a hub that is not its own
     yield folder
-    del os.environ[paths.HOME_VARIABLE]
+    del os.environ[paths.HOME_VARIABLE], os.environ["HF_HUB_OFFLINE"]
     os.environ.update(before)
 
 

@@ -13,14 +13,16 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mlxctl.checkpoint import configuration
+from mlxctl.checkpoint.files import all_tensors
 from mlxctl.checkpoint.growth import cache_growth
+from mlxctl.checkpoint.hub import HEADERS
 from mlxctl.checkpoint.outer import outer_weights
 from mlxctl.checkpoint.reads import reads, switches_in
 from mlxctl.checkpoint.resolve import resolve_model, revision_of
 from mlxctl.errors import CheckpointError
 from mlxctl.facts import CacheGrowth, LayerFacts, ModelFacts
 from mlxctl.sharding.layer_map import TRACED_TOKENS, LayerMap, layer_map
-from mlxctl.sharding.model import LoadedModel, build_skeleton, read_headers
+from mlxctl.sharding.model import LoadedModel, build_skeleton
 from mlxctl.sharding.safetensors import TensorHeader
 from mlxctl.sharding.support import needs_metal, unsupported
 from mlxctl.sharding.trace import Trace, trace
@@ -33,8 +35,9 @@ def read_model_facts(name: str | Path, *, weights_required: bool = True) -> Mode
     config says. Raises CheckpointError naming the broken or missing file.
     """
     path = resolve_model(name)
-    config_only = not weights_required and not any(path.glob("model*.safetensors"))
-    headers = {} if config_only else read_headers(path)
+    has_files = any(path.glob("model*.safetensors")) or (path / HEADERS).is_dir()
+    config_only = not weights_required and not has_files
+    headers = {} if config_only else all_tensors(path)
     loaded = configuration.build_from_config(path) if config_only else build_skeleton(path, headers)
     try:
         traced = trace(loaded.model, TRACED_TOKENS)

@@ -1,4 +1,4 @@
-"""From the name in a profile to a folder: `canary`, a directory, a hub id in the local cache. Never downloads."""
+"""From the name in a profile to a folder: `canary`, a directory, a hub id, pinned to a commit at its first use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ import re
 from pathlib import Path
 
 from mlxctl.canary import MODEL_DIR
-from mlxctl.errors import CheckpointError
+from mlxctl.checkpoint.files import hub_commit
+from mlxctl.checkpoint.hub import fetch, hub_folder
+from mlxctl.errors import CheckpointError, HubUnreachable
+from mlxctl.hub import cached_snapshot, find_snapshot, is_offline
+from mlxctl.sharding.model import check_index
 
 CANARY = "canary"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+MAIN = "main"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
 def resolve_model(name: str | Path) -> Path:
-    """The folder that holds the model `name`. Raises CheckpointError saying what was tried."""
+    """The folder that holds the model `name`; of one on a hub perhaps all but its weights.
+
+    `org/name` is the commit that it was when this machine first met it, `org/name@revision` any other. Raises
+    CheckpointError saying what was tried, AuthenticationError.
+    """
     text = str(name)
     if text == CANARY:
         return MODEL_DIR
@@ -24,7 +33,7 @@ def resolve_model(name: str | Path) -> Path:
     if folder.exists():
         raise CheckpointError(f"{text} is a file", hint="give the folder that holds config.json and *.safetensors")
     if _HUB_ID.fullmatch(text):
-        return _cached(text)
+        return _on_hub(text)
     hint = "give canary, a folder, or a hub id such as mlx-community/Qwen3-1.7B-8bit"
     if difflib.get_close_matches(text.casefold(), [CANARY]):
         hint = f"did you mean {CANARY}?"
@@ -33,18 +42,50 @@ def resolve_model(name: str | Path) -> Path:
 
 def revision_of(folder: Path) -> str | None:
     """The commit of a hub snapshot folder; None for any other."""
-    is_snapshot = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
-    return folder.name if is_snapshot else None
+    found = hub_commit(folder)
+    return found.commit if found else None
 
 
-def _cached(hub_id: str) -> Path:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_CACHE
+def refresh(hub_id: str) -> Path:
+    """Ask the hub what `org/name` or `org/name@revision` is now; its folder. Raises as resolve_model does."""
+    repo, _, revision = hub_id.partition("@")
+    return fetch(repo, revision or MAIN, revision or MAIN)
 
-    config = try_to_load_from_cache(hub_id, "config.json")
-    if isinstance(config, str):
-        return Path(config).parent
-    raise CheckpointError(
-        f"no model {hub_id!r}: there is no such folder, and the hub cache {HF_HUB_CACHE} does not hold it",
-        hint=f"fetch it with: hf download {hub_id}",
-    )
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` means a model on a hub rather than a folder or the built-in one."""
+    return name != CANARY and not Path(name).expanduser().exists() and _HUB_ID.fullmatch(name) is not None
+
+
+def _on_hub(hub_id: str) -> Path:
+    """What this machine's Hugging Face cache has whole, else what we know of it, else the hub is asked."""
+    repo, _, revision = hub_id.partition("@")
+    ref = revision or MAIN
+    cached = cached_snapshot(repo, ref)
+    if cached is not None and _is_whole(cached):
+        return cached
+    if (known := find_snapshot(hub_folder(repo), ref)) is not None:
+        return known
+    if is_offline():
+        if cached is not None:
+            return cached
+        raise CheckpointError(
+            f"no model {hub_id!r}: this machine does not have it, and HF_HUB_OFFLINE forbids to ask the hub",
+            hint=f"unset HF_HUB_OFFLINE, or bring it here: hf download {repo}",
+        )
+    try:
+        return fetch(repo, cached.name if cached else ref, ref)
+    except HubUnreachable:
+        if cached is not None:
+            return cached
+        raise
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Whether all weights are in a folder of the Hugging Face cache."""
+    files = [file.name for file in snapshot.glob("model*.safetensors") if file.exists()]
+    try:
+        check_index(snapshot, files)
+    except CheckpointError:
+        return False
+    return bool(files) and (snapshot / "config.json").exists()

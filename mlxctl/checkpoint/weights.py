@@ -1,7 +1,8 @@
 """A model's pieces as bytes, straight from its files, and its manifest. Called by launch to fill nodes' stores.
 
 A piece is never written on this side: it is a header and byte ranges of the checkpoint's files. Hashing a model reads
-it once; the hashes are then kept, under a fingerprint of its files' sizes and times.
+it once; the hashes are then kept, under a fingerprint of its files' sizes and times. What comes from a commit on a hub
+is not hashed ahead: the commit says which bytes they are.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from mlxctl.checkpoint.files import WeightFile, hub_commit, weight_files
+from mlxctl.checkpoint.hub import HEADERS
 from mlxctl.checkpoint.pieces import Piece, sort_tensors
 from mlxctl.errors import CheckpointError
+from mlxctl.hub import HubClient, access_from_environment
 from mlxctl.sharding.manifest import MANIFEST, Manifest, PieceEntry
-from mlxctl.sharding.model import read_headers
-from mlxctl.sharding.safetensors import DTYPES, TensorHeader, safetensors_header
+from mlxctl.sharding.model import joined_headers
+from mlxctl.sharding.origin import ByteRange, Origin, PieceSource
+from mlxctl.sharding.safetensors import DTYPES, TensorHeader
 
 CHUNK_BYTES = 1 << 20
 CONFIG_FILES = ("config.json", "generation_config.json", "hf_quant_config.json")  # what mlx-lm reads
 
-_LAYOUT = 1  # of pieces; other bytes for the same model get another number
+_LAYOUT = 2  # of pieces; other bytes for the same model get another number
 _STORED_DTYPES = {mlx_dtype: stored for stored, (mlx_dtype, _) in reversed(list(DTYPES.items()))}
 
 OnHashed = Callable[[int, int], None]
@@ -55,27 +60,58 @@ class Segment:
 
 
 class ModelWeights:
-    """The pieces of the model in one folder. Methods block; they may be called from several threads."""
+    """The pieces of one model. Methods block; they may be called from several threads.
+
+    Pieces with `segments` are on this machine; all others are where the manifest's origin says.
+    """
 
     def __init__(self, manifest: Manifest, segments: Mapping[str, tuple[Segment, ...]]) -> None:
         self.manifest = manifest
         self._segments = segments
+
+    def is_here(self, piece: str) -> bool:
+        """Whether this machine has the bytes of `piece`."""
+        return piece == MANIFEST or piece in self._segments
+
+    def sha256(self, entry: PieceEntry) -> str:
+        """The hash (hex) of a piece: the manifest's, else that of the bytes here; empty for what is elsewhere."""
+        if entry.sha256 or not self.is_here(entry.name):
+            return entry.sha256
+        return _sha256(self._segments[entry.name])
+
+    def files(self, pieces: Sequence[str]) -> set[str]:
+        """Names of the model's files that hold the bytes of `pieces`, as far as its origin tells."""
+        origin = self.manifest.origin
+        sources = (origin.sources.get(piece) for piece in pieces) if origin else ()
+        return {part.file for source in sources if source for part in source.ranges}
 
     def chunks(self, piece: str, offset: int = 0) -> Iterator[bytes]:
         """The bytes of `piece` from `offset` on, at most 1 MiB at a time. Raises CheckpointError."""
         if piece == MANIFEST:
             yield from Segment(len(self.manifest.encoded), self.manifest.encoded).chunks(offset)
             return
+        if not self.is_here(piece):
+            yield from self._from_hub(piece, offset)
+            return
         for segment in self._segments[piece]:
             if offset < segment.size_bytes:
                 yield from segment.chunks(offset)
             offset = max(offset - segment.size_bytes, 0)
 
+    def _from_hub(self, piece: str, offset: int) -> Iterator[bytes]:
+        origin = self.manifest.origin
+        assert origin is not None
+        with HubClient(access_from_environment()) as hub:
+            yield from origin.sources[piece].chunks(
+                lambda part: hub.read(origin.repo, origin.commit, part.file, part.start, part.stop), offset
+            )
+
 
 def model_files(path: Path) -> dict[str, int]:
-    """Sizes of the files in `path` that loading the model reads, by name."""
+    """Sizes of the files that loading the model in `path` reads, by name, also of those that are on the hub only."""
     files = [*path.glob("model*.safetensors"), *(path / name for name in CONFIG_FILES)]
-    return {file.name: file.stat().st_size for file in sorted(files) if file.exists()}
+    elsewhere = {file.name: file.size_bytes for file in weight_files(path)} if (path / HEADERS).is_dir() else {}
+    return {**elsewhere, **{file.name: file.stat().st_size for file in sorted(files) if file.exists()}}
 
 
 def open_weights(path: Path, name: str, cache: Path, on_hashed: OnHashed) -> ModelWeights:
@@ -84,34 +120,64 @@ def open_weights(path: Path, name: str, cache: Path, on_hashed: OnHashed) -> Mod
     `on_hashed` gets bytes done and in all while the model is hashed: once, for hashes are kept in the folder `cache`
     and found again as long as the files stay as they are. Raises CheckpointError.
     """
-    headers = read_headers(path)
+    files = weight_files(path)
+    headers = joined_headers({file.name: file.tensors for file in files})
     found = sort_tensors(path, headers)
-    segments = _segments(path, found.pieces)
-    hashes = _hashes(segments, cache / f"{_fingerprint(path)}.json", on_hashed)
+    sources = _sources(files, found.pieces)
+    segments = _segments(path, files, sources)
+    commit = hub_commit(path)
+    origin = Origin(commit.repo, commit.commit, sources) if commit else None
+    if origin is None:
+        hashes = _hashes(segments, cache / f"{_fingerprint(path)}.json", on_hashed)
+    else:
+        hashes = {name: _sha256(parts) for name, parts in segments.items() if name not in sources}
+    sizes = {name: _size(parts) for name, parts in segments.items()}
+    sizes |= {piece: source.size_bytes for piece, source in sources.items()}
     needs = {piece.name: piece.needs for piece in found.pieces}
-    entries = (
-        PieceEntry(piece, _size(parts), hashes[piece], needs.get(piece, ())) for piece, parts in segments.items()
-    )
-    return ModelWeights(Manifest(name, found.layer_count, tuple(entries), headers), segments)
+    entries = (PieceEntry(name, size, hashes.get(name, ""), needs.get(name, ())) for name, size in sizes.items())
+    return ModelWeights(Manifest(name, found.layer_count, tuple(entries), headers, origin), segments)
 
 
-def _segments(path: Path, pieces: Sequence[Piece]) -> dict[str, tuple[Segment, ...]]:
-    """Every piece's bytes: config files as they are, then safetensors files as if each had been saved by itself."""
+def _sources(files: Sequence[WeightFile], pieces: Sequence[Piece]) -> dict[str, PieceSource]:
+    """Every piece's bytes: a file as if its tensors had been saved by themselves, in the order they have in `files`."""
+    places = {tensor: (file.name, header) for file in files for tensor, header in file.tensors.items()}
+    sources = {}
+    for piece in pieces:
+        tensors = sorted(piece.tensors, key=lambda tensor: (places[tensor][0], places[tensor][1].start))
+        ranges = (ByteRange(places[t][0], places[t][1].start, places[t][1].stop) for t in tensors)
+        head = _header({tensor: places[tensor][1] for tensor in tensors})
+        sources[piece.name] = PieceSource(head, tuple(_joined(part for part in ranges if part.stop > part.start)))
+    return sources
+
+
+def _joined(ranges: Iterable[ByteRange]) -> Iterator[ByteRange]:
+    """The same bytes in as few ranges as can be."""
+    last = None
+    for part in ranges:
+        if last is not None and (last.file, last.stop) == (part.file, part.start):
+            last = ByteRange(last.file, last.start, part.stop)
+            continue
+        if last is not None:
+            yield last
+        last = part
+    if last is not None:
+        yield last
+
+
+def _segments(
+    path: Path, files: Sequence[WeightFile], sources: Mapping[str, PieceSource]
+) -> dict[str, tuple[Segment, ...]]:
+    """The bytes of config files, as they are, and of the pieces whose files are here."""
     segments: dict[str, tuple[Segment, ...]] = {}
     for name in CONFIG_FILES:
         if (path / name).exists():
             data = (path / name).read_bytes()
             segments[name] = (Segment(len(data), data),)
-    places = {
-        tensor: (file, header)
-        for file in sorted(path.glob("model*.safetensors"))
-        for tensor, header in safetensors_header(file).items()
-    }
-    for piece in pieces:
-        wanted = {tensor: places[tensor] for tensor in piece.tensors}
-        data = _header({tensor: header for tensor, (_, header) in wanted.items()})
-        ranges = (Segment(header.size_bytes, b"", file, header.start) for file, header in wanted.values())
-        segments[piece.name] = (Segment(len(data), data), *ranges)
+    here = {file.name: file.path for file in files if file.path is not None}
+    for piece, source in sources.items():
+        if all(part.file in here for part in source.ranges):
+            ranges = (Segment(part.stop - part.start, b"", here[part.file], part.start) for part in source.ranges)
+            segments[piece] = (Segment(len(source.head), source.head), *ranges)
     return segments
 
 
@@ -147,6 +213,13 @@ def _hashes(segments: Mapping[str, tuple[Segment, ...]], kept: Path, on_hashed: 
     fresh.write_text(json.dumps(hashes), encoding="utf-8")
     fresh.replace(kept)
     return hashes
+
+
+def _sha256(parts: Sequence[Segment]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chain.from_iterable(segment.chunks(0) for segment in parts):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _fingerprint(path: Path) -> str:

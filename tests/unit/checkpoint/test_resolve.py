@@ -22,6 +22,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     snapshot = folder / "models--some--model" / "snapshots" / "abc123"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").touch()
     (folder / "models--some--model" / "refs").mkdir()
     (folder / "models--some--model" / "refs" / "main").write_text("abc123")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
@@ -46,11 +47,11 @@ def test_a_folder_of_one_s_own_has_no_revision(tmp_path: Path) -> None:
     assert revision_of(tmp_path) is None
 
 
-def test_a_hub_id_that_is_not_cached_says_how_to_fetch_it(hub: Path) -> None:
+def test_offline_a_hub_id_that_is_not_cached_says_how_to_fetch_it(hub: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         resolve_model("some/other-model")
-    assert str(hub) in caught.value.message
-    assert caught.value.hint == "fetch it with: hf download some/other-model"
+    assert "HF_HUB_OFFLINE" in caught.value.message
+    assert caught.value.hint == "unset HF_HUB_OFFLINE, or bring it here: hf download some/other-model"
 
 
 def test_a_misspelt_canary_is_recognised() -> None:
