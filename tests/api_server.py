@@ -13,12 +13,13 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from mlxctl.api.app import ServedModel, create_app
+from mlxctl.api.app import Access, ServedModel, create_app
 from mlxctl.canary import MODEL_DIR
 from mlxctl.tokenizer import Tokenizer
 from tests.engine import UnsplitEngine
 
 SERVED = ServedModel("canary", 1_700_000_000, 4096)
+OPEN = Access()
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
@@ -38,12 +39,12 @@ class ApiServer:
 
 
 @contextmanager
-def serve_api(api_key: str | None = None, context: int = SERVED.context) -> Iterator[ApiServer]:
+def serve_api(access: Access = OPEN, context: int = SERVED.context) -> Iterator[ApiServer]:
     """The canary on a free port; everything is gone at the end."""
     served = replace(SERVED, context=context)
     with UnsplitEngine() as engine:
         server = ApiServer("", engine)
-        app = create_app(engine, canary_tokenizer(), served, lambda: server.status, api_key)
+        app = create_app(engine, canary_tokenizer(), served, lambda: server.status, access, lambda: b"")
         with serve_app(app) as server.url:
             yield server
 

@@ -1,18 +1,21 @@
-"""What is served and how it is: GET /v1/models, /health, /status. Routed by api.app."""
+"""What is served and how it is: GET /v1/models, /health, /status, /metrics. Routed by api.app."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mlxctl.errors import ModelNotFound
 
 Status = Callable[[], dict[str, Any]]
+Metrics = Callable[[], bytes]
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,12 @@ def model_routes(served: ServedModel, status: Status) -> list[Route]:
         Route("/health", health),
         Route("/status", full_status),
     ]
+
+
+def metrics_route(metrics: Metrics) -> Route:
+    """Figures in Prometheus's text format."""
+
+    async def text(_: Request) -> Response:
+        return Response(metrics(), media_type=METRICS_TYPE)
+
+    return Route("/metrics", text)

@@ -72,6 +72,7 @@ def describe_api() -> dict[str, Any]:
             "/v1/models/{model_id}": {"get": _model_operation()},
             "/health": {"get": _operation("Whether requests are served", _OBJECT, {"503": _OBJECT})},
             "/status": {"get": _operation("The cluster: stages, memory, queue", _OBJECT)},
+            "/metrics": {"get": _metrics_operation()},
             "/openapi.json": {"get": _operation("This document", _OBJECT)},
         },
     }
@@ -83,6 +84,12 @@ def _chat_operation() -> dict[str, Any]:
     operation["responses"]["200"]["content"]["text/event-stream"] = {
         "schema": {"description": "chat.completion.chunk objects as server-sent events, then [DONE]"}
     }
+    return operation
+
+
+def _metrics_operation() -> dict[str, Any]:
+    operation = _operation("Figures for Prometheus", _OBJECT)
+    operation["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     return operation
 
 

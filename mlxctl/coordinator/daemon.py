@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from mlxctl import paths
-from mlxctl.api.app import ServedModel, create_app
+from mlxctl.api.app import Access, ServedModel, create_app
 from mlxctl.checkpoint import resolve_model
 from mlxctl.coordinator.control import create_control_app
 from mlxctl.coordinator.engine import PipelineEngine
+from mlxctl.coordinator.latency import Latencies
+from mlxctl.coordinator.metrics import ClusterMetrics
 from mlxctl.coordinator.serving import HttpServer, bind_api, bind_control
 from mlxctl.coordinator.status import StatusBoard
 from mlxctl.errors import Interrupted, LaunchError, MlxctlError
@@ -105,12 +107,13 @@ class Daemon:
         record = StateRecord(self._launch)
         stack.callback(record.remove)
         record.write("starting")
+        api_key = self._profile.api.serving_key()
         api_socket = self._bind_api(stack)
         base_url = _base_url(api_socket)
         tokenizer = asyncio.create_task(asyncio.to_thread(_load_tokenizer, self._profile.model))
         stack.push_async_callback(_settle, tokenizer)
         await run_phases(PHASES, self._launch, self._report(record), stack)
-        await self._serve(stack, api_socket, base_url, await tokenizer)
+        await self._serve(stack, api_socket, base_url, self._access(api_key), await tokenizer)
         record.write("ready", base_url)
         self._finish_bring_up()
 
@@ -120,6 +123,10 @@ class Daemon:
         bound = bind_api(api.host, 0 if self._order.any_port else api.port, asked_for=asked_for)
         stack.callback(bound.close)
         return bound
+
+    def _access(self, api_key: str | None) -> Access:
+        api = self._profile.api
+        return Access(api.host, api_key, api.allowed_hosts, api.cors_origins)
 
     def _report(self, record: StateRecord) -> Report:
         def report(event: PhaseEvent) -> None:
@@ -131,7 +138,7 @@ class Daemon:
         return report
 
     async def _serve(
-        self, stack: AsyncExitStack, api_socket: socket.socket, base_url: str, tokenizer: Tokenizer
+        self, stack: AsyncExitStack, api_socket: socket.socket, base_url: str, access: Access, tokenizer: Tokenizer
     ) -> None:
         launch = self._launch
         assert launch.plan is not None and launch.leases is not None
@@ -149,8 +156,8 @@ class Daemon:
         poll = asyncio.create_task(self._board.run(), name="status")
         stack.push_async_callback(_settle, poll)
         served = ServedModel(self._profile.model, int(time.time()), launch.plan.context)
-        key = self._profile.api.read_key()
-        app = create_app(engine, tokenizer, served, self._board.document, key, host=self._profile.api.host)
+        metrics = ClusterMetrics(self._board.document, Latencies())
+        app = create_app(engine, tokenizer, served, self._board.document, access, metrics.text)
         control_path = paths.make_control_socket_dir(self._order.name)
         stack.callback(paths.remove_control_socket, self._order.name)
         control = create_control_app(self._board.document, self._stop_after)

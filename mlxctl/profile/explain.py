@@ -18,6 +18,8 @@ PLANNED_KEYS = frozenset(
 EXAMPLES = {
     "name": "name: my-macs",
     "nodes": "nodes: [{name: worker-1, host: localhost}]",
+    "allowed_hosts": "allowed_hosts: [llm.example.org]",
+    "cors_origins": "cors_origins: [http://localhost:3000]",
     "host": "host: localhost, or the name or address of a machine",
 }
 
@@ -40,7 +42,7 @@ def explain(error: ErrorDetails, text: str | None) -> Explanation:
         return _not_text(value, text)
     if kind == "int_type":
         return _not_a_number(value, text)
-    return _out_of_bounds(kind, value, context)
+    return _out_of_bounds(kind, value, context, location)
 
 
 def _example(location: Location) -> str | None:
@@ -63,7 +65,7 @@ def _not_a_number(value: object, text: str | None) -> Explanation:
     return f"must be a whole number, not {shown(value)}", "digits only, not beginning with 0"
 
 
-def _out_of_bounds(kind: str, value: Any, context: Mapping[str, Any]) -> Explanation:
+def _out_of_bounds(kind: str, value: Any, context: Mapping[str, Any], location: Location) -> Explanation:
     match kind:
         case "greater_than_equal":
             return f"must be at least {context['ge']}, not {value}", None
@@ -78,7 +80,7 @@ def _out_of_bounds(kind: str, value: Any, context: Mapping[str, Any]) -> Explana
         case "string_too_long":
             return f"is longer than {context['max_length']} characters", None
         case "tuple_type":
-            return f"must be a list, not {shown(value)}", f"such as {EXAMPLES['nodes']}"
+            return f"must be a list, not {shown(value)}", _example(location)
         case _:
             return f"must be a mapping (`key: value`), not {shown(value)}", None
 

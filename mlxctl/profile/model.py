@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,8 +25,10 @@ from mlxctl.paths import name_fault
 from mlxctl.profile import values
 from mlxctl.profile.checks import cross_faults
 from mlxctl.profile.document import dotted
+from mlxctl.profile.key_file import read_key, serving_key
 from mlxctl.profile.values import fault, shown
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9_.\[\]:-]+")
 RESERVED_NODE_NAME = "coordinator"  # it has a log and a certificate of its own
 
 
@@ -80,6 +83,12 @@ def _anchor(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context) / path if info.context else path
 
 
+def _check_origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text):
+        raise fault(f"{shown(text)} is not an origin", "such as https://chat.example.org or http://localhost:3000")
+    return text
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
 NodeName = Annotated[str, AfterValidator(_check_node_name)]
 Host = Annotated[str, AfterValidator(values.check_host)]
@@ -87,6 +96,7 @@ Text = Annotated[str, Field(max_length=values.MAX_TEXT), AfterValidator(_check_t
 User = Annotated[str, Field(max_length=values.MAX_TEXT), AfterValidator(_check_user)]
 Port = Annotated[int, Field(ge=1, le=values.MAX_PORT)]
 Size = Annotated[int, BeforeValidator(_read_size)]
+Origin = Annotated[str, AfterValidator(_check_origin)]
 LocalPath = Annotated[Path, Field(strict=False), AfterValidator(_anchor)]
 Pin = Annotated[int, AfterValidator(_check_pin), Field(le=values.MAX_LAYERS)]
 
@@ -105,25 +115,24 @@ class Part(BaseModel):
 
 
 class Api(Part):
-    """Where the coordinator serves HTTP. Another host than this machine's loopback needs an API key."""
+    """Where the coordinator serves HTTP. Another host than this machine's loopback needs an API key.
+
+    `allowed_hosts`: more names that clients may know the API by. `cors_origins`: pages that may ask from a browser.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = values.DEFAULT_API_PORT
     api_key_file: LocalPath | None = None
+    allowed_hosts: tuple[Host, ...] = ()
+    cors_origins: tuple[Origin, ...] = ()
 
     def read_key(self) -> str | None:
         """The API key, if one is asked for. Raises UsageError where its file cannot be read or holds none."""
-        if self.api_key_file is None:
-            return None
-        hint = "write one line of text into it: the key that clients must send"
-        try:
-            key = self.api_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or "not text"
-            raise UsageError(f"cannot read api_key_file {self.api_key_file}: {reason}", hint=hint) from error
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise UsageError(f"api_key_file {self.api_key_file} holds no usable key", hint=hint)
-        return key
+        return read_key(self.api_key_file) if self.api_key_file is not None else None
+
+    def serving_key(self) -> str | None:
+        """The key to serve with, made if its file is not there. Raises UsageError, also for a weak key."""
+        return serving_key(self.api_key_file) if self.api_key_file is not None else None
 
 
 class Node(Part):

@@ -16,6 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionUserMessageParam
 
+from mlxctl.api.access import Access
 from mlxctl.api.body import MAX_BODY_BYTES
 from mlxctl.errors import StageLost
 from tests.api_server import NO_THINKING, SERVED, ApiServer, serve_api
@@ -379,11 +380,12 @@ def test_no_other_origin_is_ever_allowed(http: httpx2.Client) -> None:
         "/v1/chat/completions",
         headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
     )
-    assert response.status_code == 405 and "access-control-allow-origin" not in response.headers
+    assert response.status_code == 403 and response.json()["error"]["code"] == "origin_not_allowed"
+    assert "access-control-allow-origin" not in response.headers
 
 
 def test_with_a_key_only_the_key_opens() -> None:
-    with serve_api(api_key="secret") as server:
+    with serve_api(Access(api_key="secret")) as server:
         server.status = {"state": "ready"}
         with OpenAI(base_url=f"{server.url}/v1", api_key="secret", max_retries=0) as client:
             assert [model.id for model in client.models.list()] == ["canary"]

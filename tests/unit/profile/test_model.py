@@ -123,21 +123,21 @@ def test_placement_defaults_are_not_shared() -> None:
     assert Placement().layers is not Placement().layers
 
 
-class TestApiKey:
+class TestApi:
     def test_no_file_means_no_key(self) -> None:
-        assert Api().read_key() is None
+        assert Api().read_key() is None and Api().serving_key() is None
 
-    def test_the_key_is_the_line_in_the_file(self, tmp_path: Path) -> None:
-        (tmp_path / "key").write_text("s3cret\n")
-        assert Api(api_key_file=tmp_path / "key").read_key() == "s3cret"
+    def test_the_key_to_serve_with_is_made_and_then_read_by_clients(self, tmp_path: Path) -> None:
+        api = Api(api_key_file=tmp_path / "key")
+        assert api.serving_key() == api.read_key()
 
-    @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"two\nlines", b"\xff", "ü".encode()])
-    def test_a_file_without_a_usable_key_is_refused_without_telling_it(self, content: bytes, tmp_path: Path) -> None:
-        (tmp_path / "key").write_bytes(content)
-        with pytest.raises(UsageError, match="api_key_file") as caught:
-            Api(api_key_file=tmp_path / "key").read_key()
-        assert "words" not in str(caught.value)
+    @pytest.mark.parametrize(
+        "origin", ["https://chat.example", "http://localhost:3000", "http://[::1]:3000", "app://notes"]
+    )
+    def test_an_origin_is_scheme_and_host(self, origin: str) -> None:
+        assert Api(cors_origins=(origin,)).cors_origins == (origin,)
 
-    def test_a_missing_key_file_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="No such file"):
-            Api(api_key_file=tmp_path / "key").read_key()
+    @pytest.mark.parametrize("text", ["*", "null", "chat.example", "https://chat.example/", "https://a/b", "HTTPS://A"])
+    def test_anything_else_is_no_origin(self, text: str) -> None:
+        with pytest.raises(ValidationError, match="is not an origin"):
+            Api(cors_origins=(text,))
