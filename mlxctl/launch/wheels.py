@@ -6,6 +6,7 @@ import base64
 import hashlib
 import importlib.metadata
 import io
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,13 +72,18 @@ def read_package(root: Path) -> Package:
     return Package(files)
 
 
+@cache
 def own_requirements() -> tuple[str, ...]:
-    """What mlxctl needs to run, as written in its metadata, markers included. Raises LaunchError."""
+    """What mlxctl needs to run, markers included: from its pyproject.toml where it runs from a source tree, whose
+    installed metadata may be older, else from its metadata. Raises LaunchError.
+    """
+    project = Path(mlxctl.__file__).parents[1] / "pyproject.toml"
+    if project.is_file():
+        return tuple(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
     try:
         lines = importlib.metadata.requires("mlxctl") or []
     except importlib.metadata.PackageNotFoundError as error:
-        hint = "install it: pip install . (or -e . for a source tree)"
-        raise LaunchError("mlxctl runs without being installed, so what it needs is unknown", hint=hint) from error
+        raise LaunchError("mlxctl runs without being installed, so what it needs is unknown") from error
     return tuple(line for line in lines if "extra ==" not in line)
 
 

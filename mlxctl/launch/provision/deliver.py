@@ -12,7 +12,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from mlxctl.errors import LaunchError, StoreFull
+from mlxctl.errors import LaunchError, StoreFull, UsageError
 from mlxctl.launch.phases import FirstError
 from mlxctl.launch.provision.installed import Installed
 from mlxctl.launch.provision.look import Look
@@ -46,9 +46,14 @@ class File:
 
     @property
     def installed_bytes(self) -> int:
-        """Room that its files take, byte code included (about as much as its source)."""
-        with zipfile.ZipFile(self.path) as archive:
-            return sum(entry.file_size * (2 if entry.filename.endswith(".py") else 1) for entry in archive.infolist())
+        """Room that its files take, byte code included (about as much as its source). Raises UsageError."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                entries = archive.infolist()
+        except (OSError, zipfile.BadZipFile) as error:
+            hint = f"remove it and fill the folder again: mlxctl wheelhouse {self.path.parent}"
+            raise UsageError(f"{self.path} is not a wheel any more", hint=hint) from error
+        return sum(entry.file_size * (2 if entry.filename.endswith(".py") else 1) for entry in entries)
 
 
 async def deliver(remote: Remote, seen: Look, python: str, chosen: Sequence[File], venv: str, report: Say) -> Installed:

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlxctl import __version__
 from mlxctl.errors import LaunchError, MlxctlError, UsageError
 from mlxctl.launch import wheels
+from mlxctl.launch.phases import FirstError
 from mlxctl.launch.provision import look, pythons, wheelhouse
 from mlxctl.launch.provision.deliver import File, Say, deliver
 from mlxctl.launch.provision.installed import Installed
@@ -21,6 +23,7 @@ from mlxctl.paths import wheelhouse_dir
 from mlxctl.profile import Node
 
 LOOK_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 15.0
 
 
 async def provision(remote: Remote, node: Node, *, wheelhouse: Path | None, report: Say) -> Installed:
@@ -30,7 +33,8 @@ async def provision(remote: Remote, node: Node, *, wheelhouse: Path | None, repo
     Raises LaunchError (no Python, no wheels, broken install), UsageError (wheelhouse), naming the node.
     """
     try:
-        seen = await examine(remote, node)
+        venv = await asyncio.to_thread(venv_name, node)
+        seen = await examine(remote, node, venv)
         if seen.installed is not None:
             report(f"mlxctl {seen.installed.mlxctl_version} is there")
             return seen.installed
@@ -42,15 +46,36 @@ async def provision(remote: Remote, node: Node, *, wheelhouse: Path | None, repo
         with tempfile.TemporaryDirectory(prefix="mlxctl-wheel-") as scratch:
             own = await asyncio.to_thread(_write_own_wheel, Path(scratch))
             chosen = [own, *(File(folder / wheel.file, wheel.sha256) for wheel in choice.wheels)]
-            return await deliver(remote, seen, python.path, chosen, venv_name(node), report)
+            return await deliver(remote, seen, python.path, chosen, venv, report)
     except MlxctlError as error:
         error.node = error.node or node.name
         raise
 
 
-async def examine(remote: Remote, node: Node) -> look.Look:
-    """What the node has; changes nothing. Raises LaunchError."""
-    script = await asyncio.to_thread(look.script, venv_name(node), node.python)
+async def targets_of(nodes: Sequence[Node], report: Say) -> list[Target]:
+    """What each of `nodes` needs wheels for; connects to them and changes nothing. Raises LaunchError and others."""
+
+    async def ask(node: Node) -> Target:
+        remote = await Remote.connect(node, accept_new_host_keys=False, timeout_s=CONNECT_TIMEOUT_S)
+        try:
+            python = _python(await examine(remote, node, venv=""), None)
+        except MlxctlError as error:
+            error.node = error.node or node.name
+            raise
+        finally:
+            await remote.close()
+        assert python.target is not None
+        report(f"{node.name}: {python.path} ({python.target})")
+        return python.target
+
+    async with FirstError() as group:
+        tasks = [group.create_task(ask(node)) for node in nodes]
+    return [task.result() for task in tasks]
+
+
+async def examine(remote: Remote, node: Node, venv: str) -> look.Look:
+    """What the node has: the venv of that name, else what could make it. Changes nothing. Raises LaunchError."""
+    script = look.script(venv, node.python)
     answer = await remote.run(look.COMMAND, input=script, timeout_s=LOOK_TIMEOUT_S)
     return look.parse(answer.stdout, answer.stderr)
 
