@@ -154,7 +154,7 @@ class Endpoint:
             text_sha256=fingerprint(text),
             text=text if ask.keep_text else None,
             late_s=max(0.0, sent_s - began_s),
-            error=fault or (None if moments_s else "no text came"),
+            error=fault or (None if moments_s else "the answer neither brought text nor ended"),
         )
 
 
@@ -170,6 +170,8 @@ def _take(event: str, watched: Watched) -> None:
     if chunk.text or chunk.reasoning:
         watched.moments_s.append(time.perf_counter())
         watched.texts.append(chunk.reasoning + chunk.text)
+    elif chunk.finish_reason is not None and not watched.moments_s:
+        watched.moments_s.append(time.perf_counter())
     watched.finish_reason = chunk.finish_reason or watched.finish_reason
     if chunk.usage is not None and chunk.usage.completion_tokens:
         watched.usage = chunk.usage

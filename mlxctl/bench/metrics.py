@@ -13,7 +13,7 @@ Better = Literal["higher", "lower"]
 
 DEFINITIONS = {
     "TTFT": "time to first token: from sending a request (for arrivals: from the moment it was due) to the first event "
-    "that brings text",
+    "that brings text; of an answer without text, to its end",
     "E2E": "from sending a request (or the moment it was due) to the last event that brings text",
     "TPOT": "time per output token: (E2E - TTFT) / (N - 1), N being the tokens of the answer as the server counts them",
     "inter-token latency": "the gaps between events that bring text; an event can bring several tokens",

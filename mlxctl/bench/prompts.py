@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 from mlxctl.bench.records import Workload
 from mlxctl.tokenizer import Tokenizer
@@ -12,7 +13,7 @@ from mlxctl.tokenizer import Tokenizer
 Message = Mapping[str, str]
 Conversation = Sequence[Message]
 
-TRIES = 40
+FILLERS = (" a", " I", " the", ".", "!", " x", "7")
 WORDS = (
     "the", "river", "ran", "past", "old", "stone", "walls", "and", "small", "green", "fields", "while", "people",
     "in", "town", "sold", "bread", "fish", "apples", "paper", "lamps", "blue", "cloth", "every", "morning",
@@ -48,9 +49,15 @@ class Prompter:
         """Tokens of `text`; None without a tokenizer."""
         return None if self._tokenizer is None else len(self._tokenizer.encode(text))
 
-    def _rendered_tokens(self, text: str) -> int:
+    @cached_property
+    def _template_tokens(self) -> int:
+        """What the chat template adds to a message."""
         assert self._tokenizer is not None
-        return len(self._tokenizer.render([{"role": "user", "content": text}]).ids)
+        rendered = self._tokenizer.render([{"role": "user", "content": WORDS[0]}]).ids
+        return len(rendered) - len(self._tokenizer.encode(WORDS[0]))
+
+    def _rendered_tokens(self, text: str) -> int:
+        return self._template_tokens + self._plain_tokens(text)
 
     def _plain_tokens(self, text: str) -> int:
         assert self._tokenizer is not None
@@ -62,15 +69,15 @@ class Prompter:
 
 
 def fitted(words: Sequence[str], tokens: int, count: Callable[[str], int]) -> str:
-    """As many of `words` as make `tokens` by `count`, or as few less as possible. At least one word."""
+    """As many of `words`, and fillers, as make `tokens` by `count`, or as few less as possible. At least one word."""
     low, high = 1, len(words)
     while low < high:  # the longest beginning that is not too long
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count(" ".join(words[:middle])) <= tokens else (low, middle - 1)
     text = " ".join(words[:low])
-    for _ in range(TRIES):
-        longer = text + " a"
-        if count(text) >= tokens or count(longer) > tokens:
+    while (length := count(text)) < tokens:
+        longer = next((text + filler for filler in FILLERS if length < count(text + filler) <= tokens), None)
+        if longer is None:
             break
         text = longer
     return text

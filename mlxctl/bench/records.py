@@ -234,9 +234,7 @@ class Protocol(Record):
     warm_up: str
     stop: str
     budget_s: float | None
-    cool_down_s: float
     temperature: float = 0.0
-    lengths: str = ""
 
 
 class Link(Record):

@@ -11,7 +11,8 @@ from mlxctl.errors import UsageError
 SHORT_PROMPT_TOKENS = 64
 """What decoding "at context 0" starts from: a chat template leaves no prompt empty."""
 
-TURN_TOKENS = 64
+PREFILL_OUTPUT_TOKENS = 4
+"""What is asked for after a prompt that is to be read: the first token may be a marker without text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,12 @@ class Suite:
     decode_tokens: int
     depths: tuple[int, ...]
     streams: tuple[int, ...]
+    stream_prompt_tokens: int
     stream_tokens: int
     rates: tuple[float, ...]
     arrivals: int
     turns: int
+    turn_prompt_tokens: int
     turn_tokens: int
     least_runs: int
     most_runs: int
@@ -43,20 +46,22 @@ class Suite:
 
 QUICK = Suite(
     name="quick",
-    prefill=(128, 512),
-    decode_tokens=32,
-    depths=(0, 1024),
-    streams=(1, 2, 4),
-    stream_tokens=24,
-    rates=(4.0,),
-    arrivals=6,
-    turns=3,
-    turn_tokens=12,
+    prefill=(128,),
+    decode_tokens=16,
+    depths=(0,),
+    streams=(2, 4),
+    stream_prompt_tokens=32,
+    stream_tokens=12,
+    rates=(),
+    arrivals=0,
+    turns=2,
+    turn_prompt_tokens=32,
+    turn_tokens=8,
     least_runs=6,
     most_runs=12,
     target_half_width=0.05,
     most_warm_ups=1,
-    budget_s=36.0,
+    budget_s=48.0,
 )
 STANDARD = Suite(
     name="standard",
@@ -64,10 +69,12 @@ STANDARD = Suite(
     decode_tokens=64,
     depths=(0, 1024, 4096),
     streams=(1, 2, 4, 8),
+    stream_prompt_tokens=64,
     stream_tokens=48,
     rates=(1.0, 2.0, 4.0),
     arrivals=12,
     turns=4,
+    turn_prompt_tokens=64,
     turn_tokens=32,
     least_runs=6,
     most_runs=20,
@@ -80,10 +87,12 @@ FULL = Suite(
     decode_tokens=128,
     depths=(0, 1024, 4096, 8192, 16384),
     streams=(1, 2, 4, 8, 16, 32),
+    stream_prompt_tokens=64,
     stream_tokens=96,
     rates=(0.5, 1.0, 2.0, 4.0, 8.0),
     arrivals=32,
     turns=6,
+    turn_prompt_tokens=64,
     turn_tokens=64,
     least_runs=10,
     most_runs=40,
@@ -105,7 +114,7 @@ def workloads(suite: Suite, context: int, concurrency: int) -> list[Workload]:
 
 def _all(suite: Suite) -> Iterator[Workload]:
     for tokens in suite.prefill:
-        yield Workload(id=f"pp{tokens}", kind="prefill", prompt_tokens=tokens, output_tokens=1)
+        yield Workload(id=f"pp{tokens}", kind="prefill", prompt_tokens=tokens, output_tokens=PREFILL_OUTPUT_TOKENS)
     for depth in dict.fromkeys(max(depth, SHORT_PROMPT_TOKENS) for depth in suite.depths):
         name = f"tg{suite.decode_tokens}@{depth}"
         yield Workload(id=name, kind="decode", prompt_tokens=depth, output_tokens=suite.decode_tokens)
@@ -113,7 +122,7 @@ def _all(suite: Suite) -> Iterator[Workload]:
         yield Workload(
             id=f"c{streams}",
             kind="concurrent",
-            prompt_tokens=SHORT_PROMPT_TOKENS,
+            prompt_tokens=suite.stream_prompt_tokens,
             output_tokens=suite.stream_tokens,
             streams=streams,
         )
@@ -121,7 +130,7 @@ def _all(suite: Suite) -> Iterator[Workload]:
         yield Workload(
             id=f"chat{suite.turns}",
             kind="chat",
-            prompt_tokens=TURN_TOKENS,
+            prompt_tokens=suite.turn_prompt_tokens,
             output_tokens=suite.turn_tokens,
             turns=suite.turns,
         )
@@ -129,7 +138,7 @@ def _all(suite: Suite) -> Iterator[Workload]:
         yield Workload(
             id=f"r{rate:g}",
             kind="arrivals",
-            prompt_tokens=SHORT_PROMPT_TOKENS,
+            prompt_tokens=suite.stream_prompt_tokens,
             output_tokens=suite.stream_tokens,
             streams=suite.arrivals,
             rate_per_s=rate,

@@ -1,0 +1,75 @@
+"""Where the stages' time went between two `/status` documents. Pure; called by session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlxctl.bench.records import Device, StageSpan
+
+Status = Mapping[str, Any]
+
+
+def spans(before: Status | None, after: Status | None, wall_s: float) -> tuple[StageSpan, ...] | None:
+    """Per stage; None where the server keeps no step profile, or its stages changed in between."""
+    if before is None or after is None:
+        return None
+    pairs = list(zip(_stages(before), _stages(after), strict=False))
+    if not pairs or not all(_same(first, second) for first, second in pairs):
+        return None
+    return tuple(_span(first, second, wall_s) for first, second in pairs)
+
+
+def devices(status: Status | None) -> tuple[Device, ...]:
+    """The stages with their memory, as a status document has them."""
+    return tuple(
+        Device(
+            stage=stage["stage"],
+            node=stage["node"],
+            host=stage["host"],
+            layers=(stage["layers"][0], stage["layers"][1]),
+            weight_bytes=stage["weight_bytes"],
+            kv_bytes=stage["kv_bytes"],
+            cache_bytes=stage.get("cache_bytes"),
+            peak_bytes=stage.get("peak_bytes"),
+            rss_bytes=stage.get("rss_bytes"),
+            budget_bytes=stage.get("budget_bytes"),
+        )
+        for stage in _stages(status or {})
+    )
+
+
+def _stages(status: Status) -> Sequence[Status]:
+    stages: Sequence[Status] = status.get("stages", ())
+    return stages
+
+
+def _same(before: Status, after: Status) -> bool:
+    """Whether both are readings of one worker that keeps a profile."""
+    return bool(before.get("profile") and after.get("profile")) and before.get("pid") == after.get("pid")
+
+
+def _span(before: Status, after: Status, wall_s: float) -> StageSpan:
+    first, second = before["profile"], after["profile"]
+
+    def passed(name: str) -> float:
+        return max(0.0, float(second.get(name, 0.0)) - float(first.get(name, 0.0)))
+
+    compute_s = passed("graph_s") + passed("eval_s")
+    known = {"serialize_s": passed("serialize_s"), "send_s": passed("wire_s"), "wait_s": passed("wait_s")}
+    return StageSpan(
+        stage=after["stage"],
+        node=after["node"],
+        steps=round(passed("steps")),
+        wall_s=wall_s,
+        compute_s=compute_s,
+        queue_s=passed("queue_s"),
+        residual_s=wall_s - compute_s - sum(known.values()),
+        sent_bytes=_sent_bytes(before, after),
+        **known,
+    )
+
+
+def _sent_bytes(before: Status, after: Status) -> int | None:
+    first, second = before.get("sent_bytes"), after.get("sent_bytes")
+    return None if first is None or second is None else max(0, second - first)
