@@ -50,13 +50,16 @@ class Cluster:
         overrides: Mapping[str, Any] | None = None,
         on_event: Callable[[PhaseEvent], None] = _ignore,
         timeout_s: float | None = None,
+        accept_new_host_keys: bool = False,
+        wheelhouse: Path | None = None,
     ) -> Self:
         """Bring up the cluster of `profile` (default: two workers on this machine) and wait until it serves.
 
         A private cluster has a name and ports of its own and ends with this process; another one goes on by itself,
         under the profile's name, and is found again by `attach`; `attached`, it has that name and still ends with this
-        process. Raises ProfileError, DoesNotFit, LaunchError,
-        ClusterBusy, TimedOut; after any of them nothing is left running.
+        process. `accept_new_host_keys` trusts machines not seen before; nodes install from the folder `wheelhouse` if
+        one is given. Raises ProfileError, DoesNotFit, LaunchError, AuthenticationError, ClusterBusy, TimedOut; after
+        any of them nothing is left running.
         """
         if not isinstance(profile, Profile):
             profile = load_profile(Path(profile) if profile is not None else None, overrides or {})
@@ -64,7 +67,15 @@ class Cluster:
         if not private:
             _refuse_second(profile.name)
         make_cluster_dir(name)  # says here what is wrong with the home, if anything is
-        daemon = DaemonProcess(DaemonOrder(profile.to_json(), name, any_port=private, attached=private or attached))
+        order = DaemonOrder(
+            profile.to_json(),
+            name,
+            any_port=private,
+            attached=private or attached,
+            accept_new_host_keys=accept_new_host_keys,
+            wheelhouse=str(wheelhouse.absolute()) if wheelhouse is not None else None,
+        )
+        daemon = DaemonProcess(order)
         ready = daemon.follow(on_event, timeout_s)
         if private or attached:
             return cls(name, ready.status["api"], profile, daemon, ready.took_s)
@@ -91,14 +102,14 @@ class Cluster:
     def stream(self, text: str, **fields: Any) -> Generator[str, None, None]:
         """The answer to `text`, piece by piece. Closing the iterator stops the generation in the cluster."""
         messages = [{"role": "user", "content": text}]
-        with ChatClient(self.base_url, self.api_key) as client:
+        with ChatClient(self.base_url, self.api_key, self.profile.api.key_hint) as client:
             for chunk in client.stream(self.profile.model, messages, fields):
                 if chunk.text:
                     yield chunk.text
 
     def status(self) -> dict[str, Any]:
         """The `/status` document. Raises NotRunning."""
-        with ChatClient(self.base_url, self.api_key) as client:
+        with ChatClient(self.base_url, self.api_key, self.profile.api.key_hint) as client:
             return client.status()
 
     def wait(self) -> None:

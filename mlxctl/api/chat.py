@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from mlxctl.api.answer import AnswerReader, ChatFinishReason, Delta
-from mlxctl.api.body import read_json_body
+from mlxctl.api.body import BodyReader
 from mlxctl.api.errors import from_validation
 from mlxctl.api.honoured import check_honoured
 from mlxctl.api.logprobs import LogprobWriter
@@ -40,6 +40,7 @@ class ChatCompletions:
         self._engine = engine
         self._tokenizer = tokenizer
         self._served = served
+        self._bodies = BodyReader()
 
     async def create(self, request: Request) -> Response:
         """The endpoint."""
@@ -64,7 +65,7 @@ class ChatCompletions:
         return Response(status_code=_CLIENT_GONE) if whole is None else JSONResponse(whole)
 
     async def _order(self, request: Request) -> tuple[ChatRequest, Order]:
-        body = await read_json_body(request)
+        body = await self._bodies.read_json(request)
         try:
             chat = ChatRequest.model_validate_json(body)
         except ValidationError as error:

@@ -11,11 +11,12 @@ import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mlxctl.chat.events import Chunk, error_from_response, parse_event
-from mlxctl.errors import NotRunning, RequestError, TimedOut, UsageError, WireError
+from mlxctl.errors import MlxctlError, NotRunning, RequestError, TimedOut, UsageError, WireError
 
 STATUS_SCHEMA = "mlxctl.status/1"
 _ANSWER_TIMEOUT = httpx2.Timeout(10.0, read=600.0)  # a long prompt on a small machine is silent for minutes
 _ASK_TIMEOUT_S = 10.0
+_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,14 @@ class _Models(BaseModel):
 
 
 class ChatClient:
-    """One API at `base_url` (…/v1). A context manager: leaving it closes its connections."""
+    """One API at `base_url` (…/v1). A context manager: leaving it closes its connections.
 
-    def __init__(self, base_url: str, api_key: str | None = None) -> None:
+    `key_hint` says what to do when the key is refused.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None = None, key_hint: str | None = None) -> None:
         self.base_url = base_url.rstrip("/")
+        self._key_hint = key_hint
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # No proxy from the environment: the API is on this machine or next to it.
         self._http = httpx2.Client(headers=headers, timeout=_ANSWER_TIMEOUT, trust_env=False)
@@ -56,7 +61,7 @@ class ChatClient:
         with self._failures("asking for its models"):
             response = self._http.get(f"{self.base_url}/models", timeout=_ASK_TIMEOUT_S)
         if response.status_code not in (200, 404):
-            raise error_from_response(response.status_code, response.text, None)
+            raise self._refusal(response.status_code, response.text)
         try:
             models = _Models.model_validate_json(response.content).data
         except ValidationError:
@@ -71,7 +76,7 @@ class ChatClient:
         with self._failures("asking for its status"):
             response = self._http.get(f"{root}/status", timeout=_ASK_TIMEOUT_S)
         if response.status_code != 200:
-            raise error_from_response(response.status_code, response.text, None)
+            raise self._refusal(response.status_code, response.text)
         try:
             document: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(response.content)
         except ValidationError:
@@ -92,8 +97,14 @@ class ChatClient:
         ):
             if response.status_code != 200:
                 text = response.read().decode(errors="replace")
-                raise error_from_response(response.status_code, text, response.headers.get("retry-after"))
+                raise self._refusal(response.status_code, text, response.headers.get("retry-after"))
             yield from _chunks(response)
+
+    def _refusal(self, status: int, text: str, retry_after: str | None = None) -> MlxctlError:
+        error = error_from_response(status, text, retry_after)
+        if status == _UNAUTHORIZED:
+            error.hint = self._key_hint
+        return error
 
     def _status_if_ours(self) -> dict[str, Any]:
         """The status document; empty from a server that has none."""

@@ -95,10 +95,7 @@ _STATUS_BY_TYPE = {"invalid_request_error": 400, "authentication_error": 401, "r
 def _exception(status: int, error: _Error, retry_after_s: int) -> MlxctlError:
     message = " ".join(error.message.split()) or f"the server answered with HTTP status {status}"
     if status in (401, 403):
-        return AuthenticationError(
-            message,
-            hint="with --url: --api-key-file; a cluster's own key changed since it came up: mlxctl up --recreate",
-        )
+        return AuthenticationError(message)
     if status == 429:
         return Overloaded(message, retry_after_s=retry_after_s)
     if error.code == ContextLengthExceeded.default_code:

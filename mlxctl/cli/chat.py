@@ -20,6 +20,7 @@ from mlxctl.errors import NotRunning, UsageError
 if TYPE_CHECKING:
     from mlxctl.chat.answer import Answer
     from mlxctl.chat.client import ChatClient, Served
+    from mlxctl.cluster import Cluster
 
 SCHEMA = "mlxctl.chat/1"
 MAX_STDIN_BYTES = 16 << 20
@@ -93,28 +94,31 @@ def _client(target: Target) -> Iterator[ChatClient]:
 
     if target.url is not None:
         base_url = target.url if urlsplit(target.url).path.strip("/") else f"{target.url.rstrip('/')}/v1"
-        with ChatClient(base_url, Api(api_key_file=target.api_key_file).read_key()) as client:
+        hint = "name the file with its key: --api-key-file FILE"
+        with ChatClient(base_url, Api(api_key_file=target.api_key_file).read_key(), hint) as client:
             yield client
         return
-    with _base_url_and_key(target) as (base_url, api_key), ChatClient(base_url, api_key) as client:
+    with (
+        _cluster(target) as cluster,
+        ChatClient(cluster.base_url, cluster.api_key, cluster.profile.api.key_hint) as client,
+    ):
         yield client
 
 
 @contextmanager
-def _base_url_and_key(target: Target) -> Iterator[tuple[str, str | None]]:
-    """Of the running cluster that is meant; with none running, of a private one that lives as long as this context."""
+def _cluster(target: Target) -> Iterator[Cluster]:
+    """The running cluster that is meant; with none running, a private one that lives as long as this context."""
     from mlxctl.cli.progress import progress
     from mlxctl.cluster import Cluster
 
     name = _cluster_name(target)
     if name is not None:
-        running = Cluster.attach(name)
-        yield running.base_url, running.api_key
+        yield Cluster.attach(name)
         return
-    with progress(quiet_in_pipes=True) as on_event:
+    with progress() as on_event:
         private = Cluster.up(target.profile, private=True, on_event=on_event)
     with private:
-        yield private.base_url, private.api_key
+        yield private
 
 
 def _cluster_name(target: Target) -> str | None:

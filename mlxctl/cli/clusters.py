@@ -31,7 +31,7 @@ class Known:
             profile = Profile.from_json(paths.profile_file(self.name).read_text(encoding="utf-8"))
         except FileNotFoundError:  # it was taken down this very moment
             raise not_running(self.name, None) from None
-        with ChatClient(f"{self.state.api_url}/v1", profile.api.read_key()) as client:
+        with ChatClient(f"{self.state.api_url}/v1", profile.api.read_key(), profile.api.key_hint) as client:
             return client.status()
 
 

@@ -81,17 +81,10 @@ def _node_line(node: str, event: PhaseEvent) -> Text:
 
 
 @contextmanager
-def progress(*, quiet_in_pipes: bool = False) -> Iterator[PlainProgress | LiveProgress]:
-    """What to hand to `Cluster.up(on_event=…)`; with `quiet_in_pipes` nothing at all is said without a terminal."""
+def progress() -> Iterator[PlainProgress | LiveProgress]:
+    """What to hand to `Cluster.up(on_event=…)`."""
     if is_fancy(sys.stderr):
         with LiveProgress() as live:
             yield live
-    elif quiet_in_pipes:
-        yield _Silent()
     else:
         yield PlainProgress()
-
-
-class _Silent(PlainProgress):
-    def __call__(self, event: PhaseEvent) -> None:
-        """Nobody watches."""

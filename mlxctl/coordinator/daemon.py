@@ -25,6 +25,7 @@ from typing import Any
 from mlxctl import paths
 from mlxctl.api.app import Access, ServedModel, create_app
 from mlxctl.checkpoint import resolve_model
+from mlxctl.coordinator.connections import raise_descriptor_limit
 from mlxctl.coordinator.control import create_control_app
 from mlxctl.coordinator.engine import PipelineEngine
 from mlxctl.coordinator.latency import Latencies
@@ -32,9 +33,10 @@ from mlxctl.coordinator.metrics import ClusterMetrics
 from mlxctl.coordinator.serving import HttpServer, bind_api, bind_control
 from mlxctl.coordinator.status import StatusBoard
 from mlxctl.errors import Interrupted, LaunchError, MlxctlError
-from mlxctl.launch.bringup import PHASES, Launch
+from mlxctl.launch.bringup import PHASES
 from mlxctl.launch.daemon_process import DaemonOrder
 from mlxctl.launch.events import Event, FailedEvent, PhaseEvent, ReadyEvent, Report, encode
+from mlxctl.launch.launch import Launch
 from mlxctl.launch.log_files import file_handler
 from mlxctl.launch.phases import run_phases
 from mlxctl.launch.state import ClusterLock, Phase, describe_launch, remove_state, write_state
@@ -53,7 +55,13 @@ class Daemon:
     def __init__(self, order: DaemonOrder) -> None:
         self._order = order
         self._profile = Profile.from_json(order.profile_json)
-        self._launch = Launch(self._profile, order.name, any_port=order.any_port)
+        self._launch = Launch(
+            self._profile,
+            order.name,
+            any_port=order.any_port,
+            accept_new_host_keys=order.accept_new_host_keys,
+            wheelhouse=Path(order.wheelhouse) if order.wheelhouse else None,
+        )
         self._stop = asyncio.Event()
         self._drain_s = DRAIN_S
         self._ready = False
@@ -236,6 +244,7 @@ def run() -> int:
     order = DaemonOrder.read(sys.stdin.fileno())
     paths.make_cluster_dir(order.name)
     _log_to(paths.log_file(order.name, "coordinator"))
+    raise_descriptor_limit()
     return asyncio.run(Daemon(order).run())
 
 

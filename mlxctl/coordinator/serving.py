@@ -13,11 +13,14 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from mlxctl.coordinator.connections import LimitedConfig, Limits
 from mlxctl.errors import LaunchError, PortTaken
 
 PORT_TRIES = 100
 BACKLOG = 512
 START_POLL_S = 0.01
+CLOSE_GRACE_S = 2.0
+DEFAULT_LIMITS = Limits()
 
 
 def bind_api(host: str, port: int, *, asked_for: bool) -> socket.socket:
@@ -62,13 +65,10 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """`app` on the bound socket `bound`, until closed."""
+    """`app` on the bound socket `bound`, until closed; no client can hold it for longer than `limits` say."""
 
-    def __init__(self, app: Starlette, bound: socket.socket) -> None:
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, ws="none"
-        )
-        self._server = _Server(config)
+    def __init__(self, app: Starlette, bound: socket.socket, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._server = _Server(LimitedConfig(app, limits))
         self._task = asyncio.create_task(self._server.serve([bound]), name="http")
 
     async def started(self) -> None:
@@ -80,6 +80,10 @@ class HttpServer:
             await asyncio.sleep(START_POLL_S)
 
     async def close(self) -> None:
-        """Stop accepting, give running answers two seconds, end."""
+        """Stop accepting, give running answers two seconds, cut off what is left, end."""
         self._server.should_exit = True
+        ended, _ = await asyncio.wait({self._task}, timeout=CLOSE_GRACE_S)
+        if not ended:
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
         await self._task

@@ -130,6 +130,13 @@ class Api(Part):
         """The API key, if one is asked for. Raises UsageError where its file cannot be read or holds none."""
         return read_key(self.api_key_file) if self.api_key_file is not None else None
 
+    @property
+    def key_hint(self) -> str | None:
+        """What to do when a running cluster refuses the key of its file: the file was changed after it came up."""
+        if self.api_key_file is None:
+            return None
+        return f"{self.api_key_file} has changed since the cluster came up: mlxctl up --recreate takes its new key"
+
     def serving_key(self) -> str | None:
         """The key to serve with, made if its file is not there. Raises UsageError, also for a weak key."""
         return serving_key(self.api_key_file) if self.api_key_file is not None else None

@@ -59,8 +59,11 @@ def api() -> Iterator[ScriptedApi]:
 def make_cluster(own_home: Path, api: ScriptedApi) -> MakeCluster:
     """Writes the state of a cluster whose coordinator is this process (or nobody) and whose API is scripted."""
 
-    def make(name: str = "local", *, phase: str = "ready", alive: bool = True) -> ClusterState:
+    def make(
+        name: str = "local", *, phase: str = "ready", alive: bool = True, key_file: Path | None = None
+    ) -> ClusterState:
         me = current_process()
+        profile = load_profile(None, {"api.api_key_file": str(key_file)} if key_file else {})
         state = ClusterState(
             name=name,
             phase="ready",
@@ -75,7 +78,7 @@ def make_cluster(own_home: Path, api: ScriptedApi) -> MakeCluster:
             control_socket="",
         )
         write_state(replace(state, phase=phase))  # type: ignore[arg-type]
-        paths.profile_file(name).write_text(load_profile(None).to_json(), encoding="utf-8")
+        paths.profile_file(name).write_text(profile.to_json(), encoding="utf-8")
         return state
 
     return make

@@ -70,6 +70,12 @@ def test_flags_reach_the_request(mlxctl: Mlxctl, api: ScriptedApi) -> None:
     assert request["chat_template_kwargs"] == {"enable_thinking": True}
 
 
+def private_file(path: Path, content: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
 def test_json_is_one_object_with_the_figures(mlxctl: Mlxctl, api: ScriptedApi) -> None:
     api.scripts = [[Thinking("hm"), "Hello", " there."]]
     document = json.loads(mlxctl("chat", "hi", "--url", api.base_url, "--json").out)
@@ -99,9 +105,21 @@ def test_the_path_of_the_api_may_be_left_out(mlxctl: Mlxctl, api: ScriptedApi) -
 
 def test_the_key_comes_from_a_file(mlxctl: Mlxctl, api: ScriptedApi, tmp_path: Path) -> None:
     api.scripts, api.api_key = [["ok"]], "secret"
-    (tmp_path / "key").write_text("secret\n", encoding="utf-8")
-    assert mlxctl("chat", "hi", "--url", api.base_url, "--api-key-file", str(tmp_path / "key")).code == 0
-    assert mlxctl("chat", "hi", "--url", api.base_url).code == 4
+    key_file = private_file(tmp_path / "key", "secret\n")
+    assert mlxctl("chat", "hi", "--url", api.base_url, "--api-key-file", str(key_file)).code == 0
+    outcome = mlxctl("chat", "hi", "--url", api.base_url)
+    assert outcome.code == 4 and "--api-key-file FILE" in outcome.err
+
+
+def test_a_key_that_was_changed_since_the_cluster_came_up_is_told_with_the_way_on(
+    mlxctl: Mlxctl, api: ScriptedApi, make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    make_cluster(key_file=private_file(tmp_path / "key", "a-new-key"))
+    api.api_key = "an-old-key"
+    for verb in (("chat", "hi"), ("status",)):
+        outcome = mlxctl(*verb)
+        assert outcome.code == 4
+        assert f"{tmp_path / 'key'} has changed since the cluster came up: mlxctl up --recreate" in outcome.err
 
 
 def test_a_running_cluster_is_used(mlxctl: Mlxctl, api: ScriptedApi, make_cluster: MakeCluster) -> None:
