@@ -118,7 +118,7 @@ class Host:
         """Command lines of everything that runs there, except what makes it a machine."""
         lines = self.run("ps -eo pid=,stat=,args=").splitlines()
         found = [line.split(None, 2) for line in lines]
-        own = ("sleep infinity", "sh -c", "ps -eo", "bash -c")
+        own = ("sleep infinity", "sh -c ps -eo", "ps -eo", "bash -c \nset -eu")
         return [
             each[2]
             for each in found

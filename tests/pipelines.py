@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 from mlxctl import paths
 from mlxctl.coordinator.engine import PipelineEngine
-from mlxctl.launch.bringup import PHASES, Launch
+from mlxctl.launch.bringup import PHASES
 from mlxctl.launch.events import PhaseEvent
+from mlxctl.launch.launch import Launch
 from mlxctl.launch.phases import run_phases
 from mlxctl.profile import Profile
 from mlxctl.request import GenerationRequest

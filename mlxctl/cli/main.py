@@ -49,6 +49,7 @@ VERBS = (
     Verb("logs", "Show the logs of all nodes, merged and labelled."),
     Verb("check", "Compare a model run in parts with the model run whole."),
     Verb("models", "List which models and which of their layers are on this machine."),
+    Verb("facts", "Say what this machine is; asked by a coordinator.", hidden=True),
     Verb("worker", "Run the layers of one stage; started by a coordinator.", hidden=True),
     Verb("daemon", "Coordinate one cluster; started by `mlxctl up`.", hidden=True),
 )

@@ -25,6 +25,13 @@ def up(
         bool, typer.Option("--recreate", help="take a running cluster of this name down first")
     ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="stay, and take it down on Ctrl-C")] = False,
+    accept_new_host_keys: Annotated[
+        bool, typer.Option("--accept-new-host-keys", help="trust machines not seen before; never a changed key")
+    ] = False,
+    wheelhouse: Annotated[
+        Path | None, typer.Option(help="folder of what nodes install, filled by `mlxctl wheelhouse`")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done, and do nothing")] = False,
 ) -> None:
     """Bring a cluster up and serve its API."""
     from mlxctl.cli.progress import progress
@@ -37,11 +44,21 @@ def up(
     chosen = load_profile(profile, {key: value for key, value in overrides.items() if value is not None})
     chosen = chosen.first(devices) if devices is not None else chosen
     chosen = chosen.emulated_locally() if local else chosen
+    if dry_run:
+        return _print_steps(chosen, wheelhouse)
     if _already_up(chosen, recreate=recreate):
         return
     try:
         with progress() as on_event:
-            cluster = Cluster.up(chosen, private=False, attached=foreground, on_event=on_event, timeout_s=timeout)
+            cluster = Cluster.up(
+                chosen,
+                private=False,
+                attached=foreground,
+                on_event=on_event,
+                timeout_s=timeout,
+                accept_new_host_keys=accept_new_host_keys,
+                wheelhouse=wheelhouse,
+            )
     except KeyboardInterrupt:
         say(f"interrupted; nothing of {chosen.name} is left")
         raise
@@ -49,6 +66,21 @@ def up(
         _stay(cluster)
     else:
         _summary(cluster)
+
+
+def _print_steps(profile: Any, wheelhouse: Path | None) -> None:
+    """Say what each phase would do on each node."""
+    from mlxctl.launch.bringup import PHASES
+    from mlxctl.launch.launch import Launch
+
+    launch = Launch(profile, profile.name, any_port=False, wheelhouse=wheelhouse)
+    out = console()
+    for phase in PHASES:
+        steps = list(phase.steps(launch))
+        if steps:
+            out.print(f"[bold]{phase.title}[/]")
+        for node, line in steps:
+            out.print(f"  {node + ': ' if node else ''}{line}", markup=False)
 
 
 def _already_up(profile: Any, *, recreate: bool) -> bool:

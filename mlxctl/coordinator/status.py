@@ -12,7 +12,7 @@ import psutil
 import mlxctl
 from mlxctl.coordinator.engine import PipelineEngine
 from mlxctl.errors import StageLost
-from mlxctl.launch.bringup import Launch
+from mlxctl.launch.launch import Launch
 from mlxctl.rpc import shard_pb2
 
 SCHEMA = "mlxctl.status/1"

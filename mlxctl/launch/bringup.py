@@ -1,84 +1,44 @@
-"""The phases that turn a profile into loaded workers: inspect, plan, spawn, send weights, load. Run by the daemon."""
+"""The phases that turn reached nodes into loaded workers: plan, spawn, certify, send, load. Run by the daemon.
+
+PHASES is all of a launch, in order, the first ones of launch/reach.py included.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlxctl.checkpoint import read_model_facts
 from mlxctl.errors import LaunchError, StageLost
-from mlxctl.facts import ModelFacts, NodeFacts
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.launch.events import PhaseEvent, Report
+from mlxctl.launch.launch import Launch, Machine
 from mlxctl.launch.log_files import NodeLog
-from mlxctl.launch.phases import FirstError, Phase
-from mlxctl.launch.probe import probe_local
+from mlxctl.launch.phases import FirstError, Phase, Step
+from mlxctl.launch.reach import Connect, Inspect, Install
 from mlxctl.launch.stages import Deployment, Leases, StageConnection
 from mlxctl.launch.weights import Distribution
-from mlxctl.launch.worker_process import WorkerProcess
+from mlxctl.launch.worker_process import LocalProcess, NodeProcess, Process, WorkerProcess
 from mlxctl.paths import logs_dir
-from mlxctl.plan import Plan, make_plan
-from mlxctl.profile import Profile
+from mlxctl.plan import Stage, make_plan
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.identity import Identity, PrivateKey
 from mlxctl.wire.service import COORDINATOR_NAME, stage_name
 
+log = logging.getLogger(__name__)
+
 PORT_TRIES = 100  # from a grpc_port that nobody asked for
-
-
-@dataclass(slots=True)
-class Launch:
-    """What the phases find and make, in the order in which they do. `any_port`: a private cluster takes free ports.
-
-    Nodes in `separate_stores` act as other machines although they are processes of this one: each keeps weights in the
-    folder given for it and reads no folder of a model. Tests bring up clusters of bare nodes with it.
-    """
-
-    profile: Profile
-    name: str
-    any_port: bool
-    separate_stores: Mapping[str, Path] = field(default_factory=dict)
-    nodes: tuple[NodeFacts, ...] = ()
-    model: ModelFacts | None = None
-    plan: Plan | None = None
-    authority: CertificateAuthority = field(default_factory=CertificateAuthority)
-    workers: list[WorkerProcess] = field(default_factory=list)
-    connections: list[StageConnection] = field(default_factory=list)
-    leases: Leases | None = None
-    watch: LossWatch | None = None
-    distribution: Distribution | None = None
-    deployment_id: str = field(default_factory=lambda: secrets.token_hex(4))
-
-
-class Inspect:
-    """Every node can be reached and its memory is known; the model is complete and its layers are counted."""
-
-    title = "Inspect nodes and model"
-
-    async def run(self, launch: Launch, report: Report) -> None:
-        for node in launch.profile.nodes:
-            if not node.is_local:
-                raise LaunchError(
-                    f"{node.host} is another machine, and launching over SSH is not supported yet",
-                    hint="--local runs every node of the profile as a process on this machine",
-                    node=node.name,
-                )
-        launch.nodes = await asyncio.to_thread(probe_local, launch.profile)
-        launch.model = await asyncio.to_thread(read_model_facts, launch.profile.model)
-        report(PhaseEvent(self.title, "running", detail=f"{launch.model.name}, {len(launch.model.layers)} layers"))
-
-    async def undo(self, launch: Launch) -> None:
-        """Nothing was changed."""
 
 
 class MakePlan:
     """Which node runs which layers."""
 
     title = "Plan"
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        yield None, f"split {launch.profile.model} over {len(launch.profile.nodes)} nodes"
 
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.model is not None
@@ -92,38 +52,91 @@ class MakePlan:
 
 
 class Spawn:
-    """One worker process per stage, certified and listening."""
+    """One worker process per stage; what runs on other machines is covered by their claims."""
 
     title = "Start workers"
 
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        for node in launch.profile.nodes:
+            where = f"at {node.data_address or node.host}, from port {launch.profile.grpc_port}"
+            yield node.name, f"a worker {where}, if layers are left for it"
+
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.plan is not None
-        hosts = {node.name: node.data_address or "127.0.0.1" for node in launch.profile.nodes}
-        base = launch.profile.grpc_port
-        asked_for = "grpc_port" in launch.profile.model_fields_set
-        for stage in launch.plan.stages:
-            port = 0 if launch.any_port else base + stage.index
-            tries = 1 if launch.any_port or asked_for else PORT_TRIES
-            name = stage_name(launch.deployment_id, stage.index)
-            log = NodeLog(logs_dir(launch.name) / f"{stage.node}.log")
-            store = launch.separate_stores.get(stage.node)
-            worker = await WorkerProcess.start(
-                stage.node, name, hosts[stage.node], port, tries, log, separate_store=store
-            )
-            launch.workers.append(worker)
-        report(PhaseEvent(self.title, "running", detail=f"{len(launch.workers)} processes"))
         async with FirstError() as group:
-            for stage, worker in zip(launch.plan.stages, launch.workers, strict=True):
-                group.create_task(self._certify(launch, worker, stage.index, hosts[stage.node], report))
+            for stage in launch.plan.stages:
+                group.create_task(self._start(launch, stage))
+        order = [stage.node for stage in launch.plan.stages]
+        launch.workers.sort(key=lambda worker: order.index(worker.node))
+        for machine in launch.machines:
+            await self._cover(launch, machine)
+        report(PhaseEvent(self.title, "running", detail=f"{len(launch.workers)} processes"))
 
     async def undo(self, launch: Launch) -> None:
-        await asyncio.gather(*(worker.end() for worker in launch.workers))
+        await asyncio.gather(*(self._end(launch, worker) for worker in launch.workers))
 
-    async def _certify(self, launch: Launch, worker: WorkerProcess, stage: int, host: str, report: Report) -> None:
+    async def _start(self, launch: Launch, stage: Stage) -> None:
+        node = launch.node(stage.node)
+        asked_for = "grpc_port" in launch.profile.model_fields_set
+        port = 0 if launch.any_port else launch.profile.grpc_port + stage.index
+        tries = 1 if launch.any_port or asked_for else PORT_TRIES
+        name = stage_name(launch.deployment_id, stage.index)
+        arguments = ["worker", "--name", name, "--host", launch.address(node)]
+        arguments += ["--port", str(port), "--port-tries", str(tries)]
+        machine = launch.machine(node.name)
+        process: Process
+        if machine is None:
+            if (store := launch.separate_stores.get(node.name)) is not None:
+                arguments += ["--store", str(store), "--store-only"]
+            process = await LocalProcess.start(arguments)
+        else:
+            assert machine.remote is not None and machine.installed is not None
+            process = await NodeProcess.start(machine.remote, machine.installed, arguments)
+        node_log = NodeLog(logs_dir(launch.name) / f"{node.name}.log")
+        launch.workers.append(WorkerProcess(node.name, process, node_log))
+
+    async def _cover(self, launch: Launch, machine: Machine) -> None:
+        assert machine.claim is not None and launch.plan is not None
+        names = {node.name for node in machine.nodes}
+        processes = [worker.id for worker in launch.workers if worker.node in names]
+        stages = [stage for stage in launch.plan.stages if stage.node in names]
+        await machine.claim.cover(processes, sum(stage.weight_bytes + stage.kv_bytes for stage in stages))
+
+    async def _end(self, launch: Launch, worker: WorkerProcess) -> None:
+        """A node that cannot be reached ends its workers itself."""
         try:
-            await worker.certify(launch.authority, stage_name(launch.deployment_id, stage), host)
+            await worker.end()
+        except LaunchError as error:
+            log.warning("%s; its worker ends when its lease does", error)
+            machine = launch.machine(worker.node)
+            if machine is not None and machine.remote is not None:
+                machine.remote.abort()
+
+
+class Certify:
+    """Each worker has a certificate for the key that it made, and listens."""
+
+    title = "Certificates"
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        for node in launch.profile.nodes:
+            yield node.name, "sign the key that its worker makes in memory"
+
+    async def run(self, launch: Launch, report: Report) -> None:
+        assert launch.plan is not None
+        async with FirstError() as group:
+            for stage, worker in zip(launch.plan.stages, launch.workers, strict=True):
+                group.create_task(self._certify(launch, worker, stage, report))
+
+    async def undo(self, launch: Launch) -> None:
+        """They die with the workers and the authority."""
+
+    async def _certify(self, launch: Launch, worker: WorkerProcess, stage: Stage, report: Report) -> None:
+        try:
+            name = stage_name(launch.deployment_id, stage.index)
+            await worker.certify(launch.authority, name, launch.address(launch.node(stage.node)))
         except TimeoutError as error:
-            raise LaunchError("the worker did not answer in time", node=worker.node, stage=stage) from error
+            raise LaunchError("the worker did not answer in time", node=worker.node, stage=stage.index) from error
         report(PhaseEvent(self.title, "done", node=worker.node, detail=f"pid {worker.id.pid}, {worker.address}"))
 
 
@@ -160,6 +173,10 @@ class Weights:
     """Each node has the weights of its layers at hand: it reads the model's folder, or they are sent to it."""
 
     title = "Weights"
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        for node in launch.profile.nodes:
+            yield node.name, "send the weights of its layers, unless they are there"
 
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.plan is not None and launch.model is not None
@@ -199,6 +216,10 @@ class Load:
 
     title = "Load"
 
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        for node in launch.profile.nodes:
+            yield node.name, "load its layers and run them once"
+
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.watch is not None
         await launch.watch.until_done(self._load_all(launch, report))
@@ -226,7 +247,16 @@ class Load:
         connection.load(on_progress, key)
 
 
-PHASES: tuple[Phase[Launch], ...] = (Inspect(), MakePlan(), Spawn(), Weights(), Load())
+PHASES: tuple[Phase[Launch], ...] = (
+    Connect(),
+    Install(),
+    Inspect(),
+    MakePlan(),
+    Spawn(),
+    Certify(),
+    Weights(),
+    Load(),
+)
 
 
 def _coordinator_identity(authority: CertificateAuthority) -> Identity:

@@ -15,19 +15,23 @@ from mlxctl.launch.events import FailedEvent, PhaseEvent, ReadyEvent, decode
 from mlxctl.paths import log_file
 from mlxctl.stdin import read_line
 
-END_GRACE_S = 15.0
+END_GRACE_S = 30.0  # nodes that do not answer take their time
 
 OnEvent = Callable[[PhaseEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonOrder:
-    """What the launcher asks of the daemon, as the first line of its stdin. `attached`: it ends with its launcher."""
+    """What the launcher asks of the daemon, as the first line of its stdin. `attached`: it ends with its launcher;
+    `wheelhouse`: the folder of what nodes install.
+    """
 
     profile_json: str
     name: str
     any_port: bool
     attached: bool
+    accept_new_host_keys: bool = False
+    wheelhouse: str | None = None
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"

@@ -40,16 +40,20 @@ class Completed:
 class RemoteProcess:
     """A process on a node with its three byte streams."""
 
-    def __init__(self, process: asyncssh.SSHClientProcess[bytes], process_id: ProcessId) -> None:
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes], process_id: ProcessId, node: str) -> None:
         self._process = process
+        self._node = node
         self.id = process_id
         self.stdout = process.stdout
         self.stderr = process.stderr
 
     async def write(self, data: bytes) -> None:
-        """Send `data` to its stdin."""
-        self._process.stdin.write(data)
-        await self._process.stdin.drain()
+        """Send `data` to its stdin. Raises LaunchError where the connection is gone."""
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (OSError, asyncssh.Error) as error:
+            raise LaunchError(f"the connection broke: {_reason(error)}", node=self._node) from error
 
     def close_stdin(self) -> None:
         with suppress(OSError, asyncssh.Error):
@@ -172,13 +176,17 @@ class Remote:
                 process = await self._connection.create_process(text, encoding=None)
                 while line := await process.stdout.readline():  # a shell's own greeting may come first
                     if identity := node_shell.value(line, "process"):
-                        return RemoteProcess(process, node_shell.parse_processes(identity)[0])
+                        return RemoteProcess(process, node_shell.parse_processes(identity)[0], self.node.name)
                 said = (await process.stderr.read()).decode(errors="replace").strip()
         except TimeoutError as error:
             raise self.error(f"nothing started in {timeout_s:g} s") from error
         except (OSError, asyncssh.Error) as error:
             raise self.error(f"the connection broke: {_reason(error)}") from error
         raise self.error(f"nothing starts there: {said.splitlines()[-1] if said else 'the shell said nothing'}")
+
+    def abort(self) -> None:
+        """Give the connection up at once: the other end does not answer."""
+        self._connection.abort()
 
     async def close(self) -> None:
         """End the connection; stdin of what was started over it ends with it."""

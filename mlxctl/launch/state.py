@@ -20,7 +20,8 @@ from mlxctl.errors import ClusterBusy, LaunchError
 from mlxctl.launch.processes import ProcessId, boot_id, current_process, is_alive
 
 if TYPE_CHECKING:
-    from mlxctl.launch.bringup import Launch
+    from mlxctl.launch.launch import Launch
+    from mlxctl.launch.worker_process import WorkerProcess
 
 STATE_VERSION = 1
 PRIVATE_PREFIX = "private-"  # names of clusters that belong to the process that brought them up
@@ -30,11 +31,15 @@ Phase = Literal["starting", "ready", "draining", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """One worker process; `address` is host:port of its gRPC server, empty until it listens."""
+    """One worker process; `address` is host:port of its gRPC server, empty until it listens. `host` is empty where it
+    runs on this machine; else `boot_id` is that machine's.
+    """
 
     node: str
     process: ProcessId
     address: str
+    host: str = ""
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,16 @@ def describe_launch(launch: Launch, phase: Phase, api_url: str, started_at: floa
         started_at=started_at,
         owner=owner(),
         control_socket=str(paths.control_socket(launch.name)),
-        workers=tuple(WorkerRecord(worker.node, worker.id, worker.address) for worker in launch.workers),
+        workers=tuple(_record(launch, worker) for worker in launch.workers),
     )
+
+
+def _record(launch: Launch, worker: WorkerProcess) -> WorkerRecord:
+    machine = launch.machine(worker.node)
+    if machine is None:
+        return WorkerRecord(worker.node, worker.id, worker.address)
+    assert machine.look is not None
+    return WorkerRecord(worker.node, worker.id, worker.address, machine.node.host, machine.look.boot_id)
 
 
 def write_state(state: ClusterState) -> None:
@@ -124,10 +137,10 @@ def list_clusters() -> list[str]:
 
 
 def living(state: ClusterState) -> tuple[ProcessId, ...]:
-    """The processes of `state` that still run on this machine: none after a reboot."""
+    """The processes of `state` that still run on this machine: none after a reboot, never a node's."""
     if state.boot_id != boot_id():
         return ()
-    processes = (state.coordinator, *(worker.process for worker in state.workers))
+    processes = (state.coordinator, *(worker.process for worker in state.workers if not worker.host))
     return tuple(process for process in processes if is_alive(process))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import pytest
 
 from mlxctl.launch.events import PhaseEvent, Report
-from mlxctl.launch.phases import run_phases
+from mlxctl.launch.phases import Step, run_phases
 
 pytestmark = pytest.mark.unit
 
@@ -20,6 +21,10 @@ class Noted:
         self.title = title
         self._failure = failure
         self._wait = wait
+
+    def steps(self, subject: list[str]) -> Iterator[Step]:
+        if not self.title.startswith("nothing"):
+            yield None, "something"
 
     async def run(self, subject: list[str], report: Report) -> None:
         subject.append(f"run {self.title}")

@@ -13,7 +13,7 @@ import pytest
 from mlxctl import paths
 from mlxctl.errors import ClusterBusy, LaunchError
 from mlxctl.launch import state as state_module
-from mlxctl.launch.bringup import Launch
+from mlxctl.launch.launch import Launch
 from mlxctl.launch.processes import ProcessId, boot_id, current_process
 from mlxctl.launch.state import (
     ClusterLock,
