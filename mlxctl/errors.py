@@ -13,6 +13,7 @@ MlxctlError                      exit  HTTP
 │   └── ClusterBusy                 1   409   another process is bringing this cluster up or down
 ├── NotRunning                      3   503   no such cluster, or its coordinator is gone
 ├── AuthenticationError             4   401   credentials, host key, certificate
+│   └── HostKeyRefused              4   401   an SSH host that is not known, or not the one it was
 ├── Degraded                        5   503   running, but a stage is lost
 │   └── StageLost                   5   503   a worker died, hung or was cut off
 ├── TimedOut                      124   504
@@ -142,6 +143,10 @@ class AuthenticationError(MlxctlError):
     http_status = 401
     error_type = "authentication_error"
     default_code = "invalid_api_key"
+
+
+class HostKeyRefused(AuthenticationError):
+    """An SSH host that is not known, or not the one it was."""
 
 
 class Degraded(MlxctlError):

@@ -17,7 +17,7 @@ from typing import Any, Self
 import asyncssh
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
-from mlxctl.errors import AuthenticationError, LaunchError, MlxctlError, UsageError
+from mlxctl.errors import AuthenticationError, HostKeyRefused, LaunchError, MlxctlError, UsageError
 from mlxctl.launch import host_keys, node_shell
 from mlxctl.launch.processes import ProcessId
 from mlxctl.profile import Node
@@ -35,6 +35,21 @@ class Completed:
     exit_status: int
     stdout: str
     stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where ssh connects for a node, ~/.ssh/config applied; `direct` unless other hosts lie between."""
+
+    host: str
+    port: int
+    direct: bool
+
+
+async def destination(node: Node) -> Destination:
+    """Raises UsageError (~/.ssh/config), AuthenticationError (keys that cannot be used)."""
+    options = await _options(node)
+    return Destination(str(options.host), int(options.port), not options.tunnel and not options.proxy_command)
 
 
 class RemoteProcess:
@@ -268,19 +283,19 @@ class _HostKeyCheck:
         port = self.options.port if self.options.port != host_keys.DEFAULT_PORT else None
         return [key for line in self.lines for key in _match(line, self._name, port)[index]]
 
-    def _host_key_error(self) -> AuthenticationError:
+    def _host_key_error(self) -> HostKeyRefused:
         host = host_keys.shown_host(self._name, self.options.port)
         if self.presented is None:
-            return AuthenticationError(f"the host key of {host} is revoked or its certificate is not valid")
+            return HostKeyRefused(f"the host key of {host} is revoked or its certificate is not valid")
         shown = f"{self.presented.get_algorithm()} {self.presented.get_fingerprint()}"
         if self.lines:
             line = self.lines[0]
-            return AuthenticationError(
+            return HostKeyRefused(
                 f"the host key of {host} is not the one in {line.file}:{line.number}; it now shows {shown}",
                 hint=f"if the machine was set up anew: ssh-keygen -f {shlex.quote(str(line.file))} -R '{host}'",
             )
         port = "" if self.options.port == host_keys.DEFAULT_PORT else f"-p {self.options.port} "
-        return AuthenticationError(
+        return HostKeyRefused(
             f"the host key of {host} is not known: {shown}",
             hint=f"if that is its key: ssh-keyscan {port}{self.options.host} >> ~/.ssh/known_hosts, "
             "or mlxctl up --accept-new-host-keys",
