@@ -36,10 +36,8 @@ class Speed:
     cores: float
 
 
-def with_measured_speed(
-    nodes: Sequence[NodeFacts], local: Collection[str], model: ModelFacts
-) -> tuple[NodeFacts, ...]:
-    """`nodes` with this machine's speed measured for those named in `local`, if there are any and the weights are here."""
+def with_measured_speed(nodes: Sequence[NodeFacts], local: Collection[str], model: ModelFacts) -> tuple[NodeFacts, ...]:
+    """`nodes` with this machine's speed measured for those named in `local`, if there are any and weights are here."""
     if not local or not model.has_weights:
         return tuple(nodes)
     try:

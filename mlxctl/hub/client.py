@@ -30,12 +30,15 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class _Passing(Exception):
-    """A failure that may pass: after `wait_s`, if the hub says how long; `fault` is what to raise if it does not."""
+    """A failure that may pass: after `wait_s`, if the hub says how long; `fault` is what to raise if it does not. One
+    that counts for several attempts (`weight`) rarely passes.
+    """
 
-    def __init__(self, fault: Exception, wait_s: float | None = None) -> None:
+    def __init__(self, fault: Exception, wait_s: float | None = None, weight: int = 1) -> None:
         super().__init__(str(fault))
         self.fault = fault
         self.wait_s = wait_s
+        self.weight = weight
 
 
 class HubClient:
@@ -134,6 +137,8 @@ class HubClient:
             with self._client.stream("GET", target, headers=headers) as response:
                 self._check(response, url, target, what)
                 yield response
+        except httpx2.ConnectError as error:
+            raise _Passing(unreachable(self.access, what, _reason(error)), weight=2) from None
         except httpx2.HTTPError as error:
             raise _Passing(unreachable(self.access, what, _reason(error))) from None
         except httpx2.InvalidURL as error:
@@ -167,8 +172,8 @@ class _Pause:
         self._failures = 0
 
     def after(self, failure: _Passing) -> None:
-        self._failures += 1
-        if self._failures == self._attempts or (failure.wait_s or 0) > LONGEST_WAIT_S:
+        self._failures += failure.weight
+        if self._failures >= self._attempts or (failure.wait_s or 0) > LONGEST_WAIT_S:
             raise failure.fault from None
         backoff_s = FIRST_WAIT_S * 2 ** (self._failures - 1)
         time.sleep(min(backoff_s if failure.wait_s is None else failure.wait_s, LONGEST_WAIT_S))

@@ -24,7 +24,8 @@ def refusal(access: HubAccess, what: str, status: int, code: str) -> MlxctlError
         return AuthenticationError(f"{access.endpoint} does not accept the token: {what}", hint=LOG_IN)
     if status in (401, 403, 404):
         hint = "check the spelling" + (f"; for a private model {LOG_IN}" if not access.token else "")
-        return CheckpointError(f"{access.endpoint} has no model {repo}, or hides it", hint=hint)
+        thing = f"model {repo}" if repo == what.partition("@")[0] else what
+        return CheckpointError(f"{access.endpoint} has no {thing}, or hides it", hint=hint)
     if status == 429:
         hint = "wait some minutes" + ("" if access.token else f", or {LOG_IN}: known users may ask more often")
         return CheckpointError(f"{access.endpoint} wants fewer requests: {what}", hint=hint)

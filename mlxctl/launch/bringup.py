@@ -19,7 +19,7 @@ from mlxctl.launch.log_files import NodeLog
 from mlxctl.launch.phases import FirstError, Phase, Step
 from mlxctl.launch.reach import Connect, Inspect, Install
 from mlxctl.launch.stages import Deployment, Leases, StageConnection
-from mlxctl.launch.weights import Distribution
+from mlxctl.launch.weights import Distribution, Place
 from mlxctl.launch.worker_process import LocalProcess, NodeProcess, Process, WorkerProcess
 from mlxctl.paths import logs_dir
 from mlxctl.plan import Stage, make_plan
@@ -46,6 +46,8 @@ class MakePlan:
         for stage in launch.plan.stages:
             layers = f"layers {stage.start} to {stage.stop - 1}"
             report(PhaseEvent(self.title, "done", node=stage.node, detail=layers))
+        for unused in launch.plan.unused:
+            report(PhaseEvent(self.title, "done", node=unused.node, detail=f"no layers: {unused.reason}"))
 
     async def undo(self, launch: Launch) -> None:
         """Nothing was changed."""
@@ -197,7 +199,7 @@ class Weights:
         model = launch.model
         launch.distribution = Distribution(launch.connections, Path(model.path), model.name, on_progress)
         await launch.watch.until_done(launch.distribution.run())
-        if not any(launch.distribution.keys):
+        if not any(place.key for place in launch.distribution.places):
             report(PhaseEvent(self.title, "running", detail="they are here"))
 
     async def undo(self, launch: Launch) -> None:
@@ -231,11 +233,11 @@ class Load:
         assert launch.distribution is not None
         loop = asyncio.get_running_loop()
         async with FirstError() as group:
-            for connection, key in zip(launch.connections, launch.distribution.keys, strict=True):
-                load = asyncio.to_thread(self._load, connection, key, report, loop)
+            for connection, place in zip(launch.connections, launch.distribution.places, strict=True):
+                load = asyncio.to_thread(self._load, connection, place, report, loop)
                 group.create_task(load)
 
-    def _load(self, connection: StageConnection, key: str, report: Report, loop: asyncio.AbstractEventLoop) -> None:
+    def _load(self, connection: StageConnection, place: Place, report: Report, loop: asyncio.AbstractEventLoop) -> None:
         node = connection.stage.node
 
         def on_progress(progress: shard_pb2.LoadProgress) -> None:
@@ -244,7 +246,7 @@ class Load:
             event = PhaseEvent(self.title, "done" if progress.ready else "running", node, detail, share)
             loop.call_soon_threadsafe(report, event)
 
-        connection.load(on_progress, key)
+        connection.load(on_progress, place.key, place.folder)
 
 
 PHASES: tuple[Phase[Launch], ...] = (

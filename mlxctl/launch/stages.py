@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from mlxctl.checkpoint import HubCommit
 from mlxctl.errors import LaunchError, MlxctlError, StageLost
 from mlxctl.plan import Stage
 from mlxctl.rpc import shard_pb2
@@ -41,9 +42,10 @@ class StageConnection:
         self.channel = channel(address, self.server_name, identity)
         self.stub = ShardStub(self.channel)
 
-    def load(self, on_progress: Callable[[shard_pb2.LoadProgress], None], weights: str = "") -> None:
-        """Have the worker load its layers and warm up; blocks. `weights` is the key of the model in the node's store if
-        it cannot read the model's folder. Raises LaunchError naming node and stage.
+    def load(self, on_progress: Callable[[shard_pb2.LoadProgress], None], weights: str = "", folder: str = "") -> None:
+        """Have the worker load its layers and warm up; blocks. `folder` is where the node has the model's files, else
+        `weights` the key of the model in its store; with both, the folder has those that it needs, the store the
+        model's manifest. Raises LaunchError naming node and stage.
         """
         request = shard_pb2.LoadRequest(
             deployment=self.deployment.id,
@@ -54,6 +56,7 @@ class StageConnection:
             stage=self.stage.index,
             memory_limit_bytes=self.stage.budget_bytes,
             weights=weights,
+            folder=folder,
         )
         try:
             for progress in self.stub.load(request, wait_for_ready=True):
@@ -61,9 +64,11 @@ class StageConnection:
         except grpc.RpcError as error:
             raise self.launch_error("loading failed", error) from error
 
-    def store(self, files: Mapping[str, int], weights: str) -> shard_pb2.StoreReply:
-        """What the node has of the model, whose folder holds `files` (sizes). Raises LaunchError."""
+    def store(self, files: Mapping[str, int], weights: str, commit: HubCommit | None = None) -> shard_pb2.StoreReply:
+        """What the node has of the model, of which it needs `files` (sizes). Raises LaunchError."""
         request = shard_pb2.StoreRequest(model_path=self.deployment.model_path, files=files, weights=weights)
+        if commit is not None:
+            request.repo, request.commit = commit.repo, commit.commit
         try:
             reply: shard_pb2.StoreReply = self.stub.store(request, wait_for_ready=True, timeout=STORE_TIMEOUT_S)
         except grpc.RpcError as error:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlxctl import paths
-from mlxctl.checkpoint import ModelWeights, model_files, open_weights
+from mlxctl.checkpoint import ModelWeights, hub_commit, model_files, open_weights
 from mlxctl.errors import StoreFull
 from mlxctl.launch.phases import FirstError
 from mlxctl.launch.stages import StageConnection
 from mlxctl.launch.transfer import Transfer
+from mlxctl.plan import Stage
 from mlxctl.rpc import shard_pb2
 
 REPORT_EVERY_S = 0.2
@@ -42,11 +43,32 @@ def missing(weights: ModelWeights, start: int, stop: int, held_bytes: Mapping[st
     return Missing(lacking, sum(held_bytes.get(name, 0) for name in lacking))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node loads from: its own `folder` with the model's files, or its store, where `key` is the model's. With
+    both, the folder has the files that it needs, and the store the manifest that tells of the others.
+    """
+
+    folder: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One node, where it will load from, and what must be brought there first."""
+
+    connection: StageConnection
+    place: Place
+    missing: Missing
+    free_bytes: int
+    disk: str
+
+
 class Distribution:
     """Brings the weights of one model to the nodes of `connections`.
 
-    `keys` and `sent_bytes` are by stage; a key is empty where the node reads the model's folder. `on_progress` is given
-    node, whether that is all, detail and share; it is called from several threads.
+    `places`, `sent_bytes` (from here) and `fetched_bytes` (by the node, from the hub) are by stage. `on_progress` is
+    given node, whether that is all, detail and share; it is called from several threads.
     """
 
     def __init__(self, connections: Sequence[StageConnection], path: Path, name: str, on_progress: OnProgress) -> None:
@@ -54,52 +76,55 @@ class Distribution:
         self._path = path
         self._name = name
         self._on_progress = on_progress
+        self._commit = hub_commit(path)
         self._transfers: list[Transfer] = []
         self._cancelled = False
-        self.keys = [""] * len(connections)
+        self.places = [Place()] * len(connections)
         self.sent_bytes = [0] * len(connections)
+        self.fetched_bytes = [0] * len(connections)
 
     def cancel(self) -> None:
-        """End what is being sent; nodes keep what they have."""
+        """End what is being moved; nodes keep what they have."""
         self._cancelled = True
         for transfer in list(self._transfers):
             transfer.cancel()
 
     async def run(self) -> None:
-        """Raises StoreFull before anything is sent, CheckpointError, LaunchError."""
-        files = model_files(self._path)
-        replies = await self._ask(self._connections, files, "")
-        distant = [c for c, reply in zip(self._connections, replies, strict=True) if not reply.reads_folder]
+        """Raises StoreFull before anything is moved, CheckpointError, LaunchError."""
+        files = await asyncio.to_thread(model_files, self._path)
+        replies = await self._ask((connection, files, "") for connection in self._connections)
+        self.places = [Place(reply.folder) for reply in replies]
+        distant = [c for c, place in zip(self._connections, self.places, strict=True) if not place.folder]
         if not distant:
             return
         weights = await asyncio.to_thread(self._open, distant[0].stage.node)
-        lacking = [
-            _lacking(weights, connection, reply)
-            for connection, reply in zip(distant, await self._ask(distant, files, weights.manifest.key), strict=True)
-        ]
+        key = weights.manifest.key
+        asked = [(connection, _needed_files(weights, connection.stage, files), key) for connection in distant]
+        replies = await self._ask(asked)
+        needs = [_need(weights, c, reply) for c, reply in zip(distant, replies, strict=True)]
+        _check_disks(needs)
         async with FirstError() as group:
-            for connection, what in zip(distant, lacking, strict=True):
-                self.keys[connection.stage.index] = weights.manifest.key
-                group.create_task(asyncio.to_thread(self._send, connection, weights, what))
+            for need in needs:
+                self.places[need.connection.stage.index] = need.place
+                group.create_task(asyncio.to_thread(self._bring, weights, need))
 
-    @staticmethod
     async def _ask(
-        connections: Sequence[StageConnection], files: Mapping[str, int], key: str
+        self, questions: Iterable[tuple[StageConnection, Mapping[str, int], str]]
     ) -> list[shard_pb2.StoreReply]:
-        return await asyncio.gather(*(asyncio.to_thread(each.store, files, key) for each in connections))
+        asked = (asyncio.to_thread(c.store, files, key, self._commit) for c, files, key in questions)
+        return await asyncio.gather(*asked)
 
     def _open(self, node: str) -> ModelWeights:
         meter = Meter(lambda detail, share: self._on_progress(node, False, f"hashing the model, {detail}", share))
         return open_weights(self._path, self._name, paths.hashes_dir(), meter.reached)
 
-    def _send(self, connection: StageConnection, weights: ModelWeights, what: Missing) -> None:
-        stage = connection.stage
+    def _bring(self, weights: ModelWeights, need: Need) -> None:
+        stage, what = need.connection.stage, need.missing
         if not what.pieces:
             self._on_progress(stage.node, True, "has them from before", None)
             return
         meter = Meter(lambda detail, share: self._on_progress(stage.node, False, detail, share))
-
-        transfer = Transfer(connection, weights, lambda sent_bytes: meter.reached(sent_bytes, what.size_bytes))
+        transfer = Transfer(need.connection, weights, lambda moved: meter.reached(moved, what.size_bytes))
         self._transfers.append(transfer)
         if self._cancelled:
             return
@@ -107,22 +132,53 @@ class Distribution:
         transfer.send_one(own.name, own.size_bytes)
         transfer.send({name: size for name, size in what.pieces.items() if name != own.name})
         self.sent_bytes[stage.index] = transfer.sent_bytes
-        resumed = f", {megabytes(what.resumed_bytes)} were there" if what.resumed_bytes else ""
-        detail = f"{megabytes(transfer.sent_bytes)} in {len(what.pieces)} pieces{resumed}"
-        self._on_progress(stage.node, True, detail, 1.0)
+        self.fetched_bytes[stage.index] = transfer.fetched_bytes
+        self._on_progress(stage.node, True, _done(transfer, what), 1.0)
 
 
-def _lacking(weights: ModelWeights, connection: StageConnection, reply: shard_pb2.StoreReply) -> Missing:
-    stage = connection.stage
+def _done(transfer: Transfer, what: Missing) -> str:
+    """What was moved, in a line."""
+    fetched, sent = transfer.fetched_bytes, transfer.sent_bytes
+    line = f"{megabytes(fetched + sent)} in {len(what.pieces)} pieces"
+    if not transfer.reaches_hub:
+        line += ", from the hub through this machine: the node does not reach it"
+    elif fetched:
+        line += ", from the hub"
+    return line + (f", {megabytes(what.resumed_bytes)} were there" if what.resumed_bytes else "")
+
+
+def _needed_files(weights: ModelWeights, stage: Stage, files: Mapping[str, int]) -> dict[str, int]:
+    """Of the model's `files` (sizes) those that a node cannot do without, if it is to read them where they are."""
+    if weights.manifest.origin is None:
+        return {}
+    names = weights.files([piece.name for piece in weights.manifest.needed(stage.start, stage.stop)])
+    return {name: size for name, size in files.items() if name in names or not name.endswith(".safetensors")}
+
+
+def _need(weights: ModelWeights, connection: StageConnection, reply: shard_pb2.StoreReply) -> Need:
+    stage, place = connection.stage, Place(reply.folder, weights.manifest.key)
     what = missing(weights, stage.start, stage.stop, reply.held_bytes)
-    if what.size_bytes > reply.free_bytes:
-        raise StoreFull(
-            f"its weights need {what.size_bytes} bytes more on a disk with {reply.free_bytes} free",
-            hint="make room there, or let another node run these layers",
-            node=stage.node,
-            stage=stage.index,
-        )
-    return what
+    if place.folder:
+        own = weights.manifest.own_entry
+        what = Missing({name: size for name, size in what.pieces.items() if name == own.name}, 0)
+    return Need(connection, place, what, reply.free_bytes, reply.disk)
+
+
+def _check_disks(needs: Sequence[Need]) -> None:
+    """Raises StoreFull if what the nodes of one disk need together does not fit there; pieces they share count once."""
+    for need in needs:
+        neighbours = [other for other in needs if other.disk == need.disk]
+        pieces = {name: size for other in neighbours for name, size in other.missing.pieces.items()}
+        resumed = max(other.missing.resumed_bytes for other in neighbours)
+        size_bytes = sum(pieces.values()) - resumed
+        if size_bytes > need.free_bytes:
+            stage = need.connection.stage
+            raise StoreFull(
+                f"its weights need {size_bytes} bytes more on a disk with {need.free_bytes} free",
+                hint="make room there, or let another node run these layers",
+                node=stage.node,
+                stage=stage.index,
+            )
 
 
 class Meter:

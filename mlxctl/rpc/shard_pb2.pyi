@@ -12,7 +12,7 @@ class RawPart(_message.Message):
     def __init__(self) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights")
+    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights", "folder")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class LoadRequest(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     model_path: str
@@ -29,7 +30,8 @@ class LoadRequest(_message.Message):
     stage: int
     memory_limit_bytes: int
     weights: str
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ...) -> None: ...
+    folder: str
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ..., folder: _Optional[str] = ...) -> None: ...
 
 class LoadProgress(_message.Message):
     __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready")
@@ -106,7 +108,7 @@ class StatusReply(_message.Message):
     def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., ready: _Optional[bool] = ..., active_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., lanes: _Optional[int] = ..., steps: _Optional[int] = ..., busy_s: _Optional[float] = ..., up_s: _Optional[float] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class StoreRequest(_message.Message):
-    __slots__ = ("model_path", "files", "weights")
+    __slots__ = ("model_path", "files", "weights", "repo", "commit")
     class FilesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -117,13 +119,17 @@ class StoreRequest(_message.Message):
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    REPO_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
     model_path: str
     files: _containers.ScalarMap[str, int]
     weights: str
-    def __init__(self, model_path: _Optional[str] = ..., files: _Optional[_Mapping[str, int]] = ..., weights: _Optional[str] = ...) -> None: ...
+    repo: str
+    commit: str
+    def __init__(self, model_path: _Optional[str] = ..., files: _Optional[_Mapping[str, int]] = ..., weights: _Optional[str] = ..., repo: _Optional[str] = ..., commit: _Optional[str] = ...) -> None: ...
 
 class StoreReply(_message.Message):
-    __slots__ = ("reads_folder", "held_bytes", "free_bytes")
+    __slots__ = ("folder", "held_bytes", "free_bytes", "disk")
     class HeldBytesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -131,23 +137,41 @@ class StoreReply(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
-    READS_FOLDER_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
     HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
     FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    reads_folder: bool
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    folder: str
     held_bytes: _containers.ScalarMap[str, int]
     free_bytes: int
-    def __init__(self, reads_folder: _Optional[bool] = ..., held_bytes: _Optional[_Mapping[str, int]] = ..., free_bytes: _Optional[int] = ...) -> None: ...
+    disk: str
+    def __init__(self, folder: _Optional[str] = ..., held_bytes: _Optional[_Mapping[str, int]] = ..., free_bytes: _Optional[int] = ..., disk: _Optional[str] = ...) -> None: ...
 
 class PutHeader(_message.Message):
-    __slots__ = ("weights", "piece", "size_bytes")
+    __slots__ = ("weights", "piece", "size_bytes", "sha256")
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     PIECE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     weights: str
     piece: str
     size_bytes: int
-    def __init__(self, weights: _Optional[str] = ..., piece: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    sha256: str
+    def __init__(self, weights: _Optional[str] = ..., piece: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class FetchRequest(_message.Message):
+    __slots__ = ("weights", "piece", "size_bytes", "endpoint", "token")
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    weights: str
+    piece: str
+    size_bytes: int
+    endpoint: str
+    token: str
+    def __init__(self, weights: _Optional[str] = ..., piece: _Optional[str] = ..., size_bytes: _Optional[int] = ..., endpoint: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
 
 class PutReply(_message.Message):
     __slots__ = ("offset", "whole")

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from mlxctl.errors import CorruptFrame, ForeignFrame, FrameTooLarge, MlxctlError, StoreFull
+from mlxctl.errors import CorruptFrame, ForeignFrame, FrameTooLarge, HubUnreachable, MlxctlError, StoreFull
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.identity import Identity
 from mlxctl.wire.parts import MAX_MESSAGE_BYTES
@@ -32,6 +32,7 @@ _STATUS: dict[type[MlxctlError], grpc.StatusCode] = {
     FrameTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ForeignFrame: grpc.StatusCode.FAILED_PRECONDITION,
+    HubUnreachable: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 
@@ -75,6 +76,9 @@ class ShardStub:
         self.store = channel.unary_unary(
             f"/{SERVICE}/Store", pb.StoreRequest.SerializeToString, pb.StoreReply.FromString
         )
+        self.fetch = channel.unary_stream(
+            f"/{SERVICE}/Fetch", pb.FetchRequest.SerializeToString, pb.PutReply.FromString
+        )
         self.put = channel.stream_stream(f"/{SERVICE}/Put", None, pb.PutReply.FromString)
         self.lease = channel.unary_unary(
             f"/{SERVICE}/Lease", pb.LeaseRequest.SerializeToString, pb.LeaseReply.FromString
@@ -106,6 +110,9 @@ class ShardServicer:
     def put(self, parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[shard_pb2.PutReply]:
         raise NotImplementedError
 
+    def fetch(self, request: shard_pb2.FetchRequest, context: grpc.ServicerContext) -> Iterator[shard_pb2.PutReply]:
+        raise NotImplementedError
+
     def lease(self, request: shard_pb2.LeaseRequest, context: grpc.ServicerContext) -> shard_pb2.LeaseReply:
         raise NotImplementedError
 
@@ -125,6 +132,7 @@ def add_to_server(servicer: ShardServicer, server: grpc.Server) -> None:
         "Status": unary(servicer.status, pb.StatusRequest.FromString, pb.StatusReply.SerializeToString),
         "Store": unary(servicer.store, pb.StoreRequest.FromString, pb.StoreReply.SerializeToString),
         "Put": grpc.stream_stream_rpc_method_handler(servicer.put, response_serializer=pb.PutReply.SerializeToString),
+        "Fetch": streams(servicer.fetch, pb.FetchRequest.FromString, pb.PutReply.SerializeToString),
         "Lease": unary(servicer.lease, pb.LeaseRequest.FromString, pb.LeaseReply.SerializeToString),
         "Stop": unary(servicer.stop, pb.StopRequest.FromString, pb.StopReply.SerializeToString),
     }

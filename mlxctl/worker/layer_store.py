@@ -2,7 +2,8 @@
 
     <root>/<key>/manifest.json, config.json, model-layer-00003.safetensors, model-layer-00004.safetensors.partial
 
-A file without `.partial` is whole and its hash was right when it came. Several processes may share a store.
+A file without `.partial` is whole and its hash was right when it came. Where the manifest has no hash for it, that of
+the bytes that came is in <file>.sha256. Several processes may share a store.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from mlxctl.errors import CheckpointError, CorruptFrame, StoreFull
 from mlxctl.sharding.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, PieceEntry, is_key, is_piece_name
 
 PARTIAL = ".partial"
+HASH = ".sha256"
 LOCK_POLL_S = 0.05
 CHUNK_BYTES = 1 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -79,7 +82,7 @@ class LayerStore:
     def damaged(self, model: StoredModel) -> list[str]:
         """Names of whole pieces of `model` whose bytes are not those of the hash. Reads all of them."""
         folder = self.folder(model.key)
-        return [piece.name for piece in model.pieces if _file_hash(folder / piece.name) != piece.sha256]
+        return [piece.name for piece in model.pieces if _file_hash(folder / piece.name) != _sha256(folder, piece)]
 
     def require(self, key: str, start: int, stop: int) -> tuple[Path, Manifest]:
         """Folder and manifest of the model `key`, whose layers [start, stop) are here; CheckpointError if not."""
@@ -94,19 +97,26 @@ class LayerStore:
 
     def free_bytes(self) -> int:
         """What the store's disk has room for."""
-        folder = self.root
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(self._existing()).free
+
+    def disk(self) -> str:
+        """A name of the store's disk, the same for every store on it."""
+        return f"{platform.node()}:{self._existing().stat().st_dev}"
 
     @contextmanager
     def receive(
-        self, key: str, piece: str, size_bytes: int, still_wanted: Callable[[], bool] = lambda: True
+        self,
+        key: str,
+        piece: str,
+        size_bytes: int,
+        still_wanted: Callable[[], bool] = lambda: True,
+        sha256: str = "",
     ) -> Iterator[PieceWriter | None]:
         """Take `piece` of the model `key`; None if it is here already. What came stays if the block is left early.
 
-        Waits while another process takes the same piece, as long as it is `still_wanted`. Raises CorruptFrame for a
-        piece that the manifest does not list, StoreFull if the disk has no room for the rest of it.
+        `sha256` (hex) is the sender's, for a piece whose hash the manifest does not have. Waits while another process
+        takes the same piece, as long as it is `still_wanted`. Raises CorruptFrame for a piece that the manifest does
+        not list, StoreFull if the disk has no room for the rest of it.
         """
         folder = self.folder(key)
         entry = self._entry(key, piece, size_bytes)
@@ -120,7 +130,7 @@ class LayerStore:
                 yield None
                 return
             (folder / piece).unlink(missing_ok=True)
-            writer = PieceWriter(file, entry)
+            writer = PieceWriter(file, entry, entry.sha256 or sha256)
             missing_bytes, free_bytes = entry.size_bytes - writer.present_bytes, self.free_bytes()
             if missing_bytes > free_bytes:
                 raise _full(missing_bytes, free_bytes, self.root)
@@ -130,6 +140,10 @@ class LayerStore:
                 if error.errno not in _DISK_FULL:
                     raise
                 raise _full(entry.size_bytes - writer.present_bytes, self.free_bytes(), self.root) from error
+
+    def _existing(self) -> Path:
+        """The store's folder, or the nearest one above it that is there."""
+        return next(folder for folder in (self.root, *self.root.parents) if folder.exists())
 
     def _entry(self, key: str, piece: str, size_bytes: int) -> PieceEntry:
         if piece == MANIFEST and size_bytes <= MAX_MANIFEST_BYTES:
@@ -163,9 +177,11 @@ class LayerStore:
 class PieceWriter:
     """A piece on its way into the store. Used by one thread."""
 
-    def __init__(self, file: BinaryIO, entry: PieceEntry) -> None:
+    def __init__(self, file: BinaryIO, entry: PieceEntry, sha256: str) -> None:
+        """`sha256` (hex) is what the bytes must have; empty if nobody knows."""
         self._file = file
         self._entry = entry
+        self._sha256 = sha256
         self._digest = hashlib.sha256()
         self.present_bytes = 0
         while data := file.read(CHUNK_BYTES):
@@ -187,10 +203,13 @@ class PieceWriter:
         """Make the whole piece part of the store. Raises CorruptFrame, and forgets the piece, if its hash is wrong."""
         if self.present_bytes < self._entry.size_bytes:
             raise CorruptFrame(f"{self._entry.name} ended after {self.present_bytes} of {self._entry.size_bytes} bytes")
-        if self._digest.hexdigest() != self._entry.sha256:
+        found = self._digest.hexdigest()
+        if self._sha256 and found != self._sha256:
             self._reject("does not have the hash that was announced")
         os.fsync(self._file.fileno())
         partial = Path(self._file.name)
+        if not self._entry.sha256:
+            partial.with_name(self._entry.name + HASH).write_text(found, encoding="ascii")
         partial.rename(partial.with_name(self._entry.name))
         _sync_folder(partial.parent)
 
@@ -226,6 +245,16 @@ def _wait_for_lock(file: BinaryIO, still_wanted: Callable[[], bool]) -> None:
 
 def _is_whole(folder: Path, piece: PieceEntry) -> bool:
     return _file_bytes(folder / piece.name) == piece.size_bytes
+
+
+def _sha256(folder: Path, piece: PieceEntry) -> str:
+    """The hash that a whole piece had when it came; empty if that is not known."""
+    if piece.sha256:
+        return piece.sha256
+    try:
+        return (folder / f"{piece.name}{HASH}").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
 
 
 def _file_bytes(path: Path) -> int:

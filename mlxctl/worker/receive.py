@@ -26,7 +26,7 @@ def receive_piece(
         header = shard_pb2.PutHeader.FromString(next(messages, b""))
     except DecodeError as error:
         raise CorruptFrame("a piece without a header") from error
-    with store.receive(header.weights, header.piece, header.size_bytes, still_wanted) as writer:
+    with store.receive(header.weights, header.piece, header.size_bytes, still_wanted, header.sha256) as writer:
         if writer is not None:
             yield shard_pb2.PutReply(offset=writer.present_bytes)
             _write_all(messages, writer)

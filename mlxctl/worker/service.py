@@ -18,6 +18,7 @@ from mlxctl.sharding import LoadProgress
 from mlxctl.wire.identity import Identity, peer_name
 from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
 from mlxctl.worker.edge import BusyClock, Edge, Outbox
+from mlxctl.worker.fetch import fetch_piece
 from mlxctl.worker.receive import receive_piece
 from mlxctl.worker.runner import MlxThread, Runner
 from mlxctl.worker.weights import NodeWeights
@@ -155,6 +156,14 @@ class WorkerService(ShardServicer):
             log.info("a transfer was cut off; what came is kept")
         except MlxctlError as error:
             log.error("a piece of a model was refused: %s", error)
+            abort(context, error)
+
+    def fetch(self, request: shard_pb2.FetchRequest, context: grpc.ServicerContext) -> Iterator[shard_pb2.PutReply]:
+        self._only(context, COORDINATOR_NAME)
+        try:
+            yield from fetch_piece(self._weights.store, request, context.is_active)
+        except MlxctlError as error:
+            log.error("a piece of a model did not come from the hub: %s", error)
             abort(context, error)
 
     def lease(self, request: shard_pb2.LeaseRequest, context: grpc.ServicerContext) -> shard_pb2.LeaseReply:

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "plan": {"profile"},
     "hardware": {"profile"},
     "worker": {"wire", "sharding", "hub"},
-    "launch": {"profile", "plan", "hardware", "checkpoint", "wire"},
+    "launch": {"profile", "plan", "hardware", "checkpoint", "wire", "hub"},
     "coordinator": {"launch", "plan", "profile", "wire", "api", "tokenizer", "checkpoint"},
     "api": {"tokenizer"},
     "chat": set(),

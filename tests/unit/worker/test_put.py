@@ -91,7 +91,7 @@ def test_a_model_arrives_byte_for_byte(connection: StageConnection, store: Layer
     assert send(connection, weights) == len(DATA) + len(weights.manifest.encoded)
     assert (store.folder(weights.manifest.key) / LAYER).read_bytes() == DATA
     held = connection.store({}, weights.manifest.key)
-    assert held.held_bytes[LAYER] == len(DATA) and held.free_bytes > 0 and not held.reads_folder
+    assert held.held_bytes[LAYER] == len(DATA) and held.free_bytes > 0 and not held.folder
 
 
 def test_what_is_there_is_not_sent_again(connection: StageConnection) -> None:
@@ -124,7 +124,7 @@ def test_a_cancelled_transfer_ends_and_keeps_what_came(connection: StageConnecti
 
 def test_bytes_that_do_not_match_their_hash_are_refused_by_node(connection: StageConnection, store: LayerStore) -> None:
     weights = weights_of(DATA, sha256="0" * 64)
-    with pytest.raises(LaunchError, match=r"node w0, stage 0: sending model-layer-00000.* does not have the hash"):
+    with pytest.raises(LaunchError, match=r"node w0, stage 0: bringing model-layer-00000.* does not have the hash"):
         send(connection, weights)
     assert LAYER not in store.held_bytes(weights.manifest.key)
 
@@ -172,7 +172,7 @@ def test_a_folder_with_other_files_does_not_count_as_the_models(tmp_path: Path, 
     (tmp_path / "config.json").write_text("{}")
     request = shard_pb2.StoreRequest(model_path=str(tmp_path), files={"config.json": 2})
     weights = NodeWeights(store, store_only=False)
-    assert weights.describe(request).reads_folder
+    assert weights.describe(request).folder
     request.files["model.safetensors"] = 10
-    assert not weights.describe(request).reads_folder
-    assert not NodeWeights(store, store_only=True).describe(request).reads_folder
+    assert not weights.describe(request).folder
+    assert not NodeWeights(store, store_only=True).describe(request).folder
