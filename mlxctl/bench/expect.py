@@ -9,7 +9,7 @@ from mlxctl.bench import roofline
 from mlxctl.bench.records import Expectation, Host, Model, Workload
 from mlxctl.errors import MlxctlError
 from mlxctl.facts import ModelFacts, NodeFacts
-from mlxctl.plan.prediction import predict
+from mlxctl.plan.prediction import Prediction, predict
 from mlxctl.plan.report import Report, make_report
 from mlxctl.plan.timing import LINK_HOP_S, LOCAL_HOP_S
 from mlxctl.profile import Profile
@@ -42,20 +42,32 @@ def expectation(profile: Profile, devices: int, ground: Ground, workloads: Seque
         report = make_report(chosen, nodes, ground.model, timed)
     except MlxctlError as error:
         return Expectation(devices=devices, fits=False, reason=error.message)
+    by_id = {each.id: each for each in workloads}
+    predictions = {each.id: _prediction(report, timed, each) for each in workloads}
     return Expectation(
         devices=devices,
         fits=True,
-        predicted={each.id: _predicted(report, timed, each) for each in workloads},
+        predicted={name: _predicted(prediction, by_id[name]) for name, prediction in predictions.items()},
+        bounds={name: _bound(prediction, by_id[name]) for name, prediction in predictions.items()},
         roofline={each.id: figures for each in workloads if (figures := _roofline(report, ground, each))},
         largest_context=report.explanation.largest_context,
         largest_concurrency=report.explanation.largest_concurrency,
     )
 
 
-def _predicted(report: Report, timed: Sequence[NodeFacts], workload: Workload) -> dict[str, float]:
-    """By metric; what the planner has no figure for is missing."""
+def _prediction(report: Report, timed: Sequence[NodeFacts], workload: Workload) -> Prediction:
     streams = workload.streams if workload.kind == "concurrent" else 1
-    prediction = predict(replace(report.plan, concurrency=streams), timed, report.model, workload.prompt_tokens or None)
+    return predict(replace(report.plan, concurrency=streams), timed, report.model, workload.prompt_tokens or None)
+
+
+def _bound(prediction: Prediction, workload: Workload) -> str:
+    if workload.kind == "prefill":
+        return prediction.prefill.bound
+    return prediction.all_lanes.bound if workload.kind == "concurrent" else prediction.one_stream.bound
+
+
+def _predicted(prediction: Prediction, workload: Workload) -> dict[str, float]:
+    """By metric; what the planner has no figure for is missing."""
     if workload.kind == "prefill":
         return {"ttft_s": prediction.ttft_s, "pp_tps": workload.prompt_tokens / prediction.ttft_s}
     if workload.kind == "decode":

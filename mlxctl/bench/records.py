@@ -185,8 +185,9 @@ class Visit(Record):
 class Expectation(Record):
     """What is known of `devices` nodes before they run: what fits, what `plan` predicts, what bandwidth would allow.
 
-    `predicted` and `roofline` are by workload, then by metric. The roofline is what reading weights and caches once a
-    step would take at the measured memory bandwidth, and nothing else but the hops.
+    `predicted` and `roofline` are by workload, then by metric; `bounds` says by workload what the plan expects to wait
+    for. The roofline is what reading weights and caches once a step would take at the measured memory bandwidth, and
+    nothing else but the hops.
     """
 
     devices: int
@@ -194,6 +195,7 @@ class Expectation(Record):
     reason: str | None = None
     predicted: dict[str, dict[str, float]] = {}
     roofline: dict[str, dict[str, float]] = {}
+    bounds: dict[str, str] = {}
     largest_context: int | None = None
     largest_concurrency: int | None = None
 

@@ -1,0 +1,128 @@
+"""What more devices give: speed-up, efficiency, serial fraction, law, roofline, limiter. Pure; called by build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mlxctl.bench.metrics import METRICS
+from mlxctl.bench.records import Expectation, Workload
+from mlxctl.bench.report import Against, Result, Scaling, StageTime
+from mlxctl.bench.statistics import ratio_interval
+
+CLEARLY = 0.5
+"""A share of the roofline, or of a stage's time, from which on something is called the limiter."""
+
+Table = Mapping[tuple[int, str, str], Result]
+
+
+def scaling(results: Sequence[Result], workloads: Sequence[Workload]) -> tuple[Scaling, ...]:
+    """Every first metric on every number of devices against the fewest that were measured."""
+    table = {(each.devices, each.workload, each.metric): each for each in results}
+    counts = sorted({each.devices for each in results})
+    return tuple(
+        found
+        for workload in workloads
+        for devices in counts[1:]
+        if (found := _scaling(table, workloads, workload, counts[0], devices)) is not None
+    )
+
+
+def _scaling(
+    table: Table, workloads: Sequence[Workload], workload: Workload, baseline: int, devices: int
+) -> Scaling | None:
+    metric = METRICS[workload.kind][0]
+    here = table.get((devices, workload.id, metric.name))
+    there = table.get((baseline, workload.id, metric.name))
+    if here is None or there is None:
+        return None
+    above, below = (here, there) if metric.better == "higher" else (there, here)
+    speed_up = above.summary.mean / below.summary.mean
+    ratio = devices / baseline
+    return Scaling(
+        workload=workload.id,
+        metric=metric.name,
+        baseline=baseline,
+        devices=devices,
+        speed_up=speed_up,
+        interval=ratio_interval(np.array(above.of_runs), np.array(below.of_runs), above.launches, below.launches),
+        ideal=1.0 if workload.kind == "decode" else ratio,
+        law=_law(table, workloads, workload, baseline, devices),
+        efficiency=speed_up / ratio,
+        serial_fraction=serial_fraction(speed_up, ratio),
+    )
+
+
+def serial_fraction(speed_up: float, ratio: float) -> float | None:
+    """Karp and Flatt's: the share of the work that behaves as if only one device did it. None on one device."""
+    return None if ratio <= 1 else (1 / speed_up - 1 / ratio) / (1 - 1 / ratio)
+
+
+def _law(table: Table, workloads: Sequence[Workload], workload: Workload, baseline: int, devices: int) -> float | None:
+    """t(S) / t(S/N) from the baseline's own runs: S / aggregate(S) is the time of a step of S sequences. Needs the
+    workload with S/N sequences of the same lengths.
+    """
+    if workload.kind != "concurrent" or workload.streams % (devices // baseline or 1):
+        return None
+    fewer = workload.streams * baseline // devices
+    shape = (workload.prompt_tokens, workload.output_tokens, fewer)
+    smaller = next((w for w in workloads if w.kind == "concurrent" and _shape(w) == shape), None)
+    if smaller is None:
+        return None
+    whole = table.get((baseline, workload.id, "aggregate_tps"))
+    part = table.get((baseline, smaller.id, "aggregate_tps"))
+    if whole is None or part is None:
+        return None
+    return (workload.streams / whole.summary.mean) / (fewer / part.summary.mean)
+
+
+def _shape(workload: Workload) -> tuple[int, int, int]:
+    return workload.prompt_tokens, workload.output_tokens, workload.streams
+
+
+def against(
+    results: Sequence[Result], expectations: Sequence[Expectation], times: Sequence[StageTime]
+) -> tuple[Against, ...]:
+    """Every result for which something was predicted or bounded."""
+    return tuple(_against(results, {each.devices: each for each in expectations}, times))
+
+
+def _against(
+    results: Sequence[Result], expected: Mapping[int, Expectation], times: Sequence[StageTime]
+) -> Iterator[Against]:
+    for result in results:
+        of = expected.get(result.devices)
+        predicted = of.predicted.get(result.workload, {}).get(result.metric) if of else None
+        roof = of.roofline.get(result.workload, {}).get(result.metric) if of else None
+        if predicted is None and roof is None:
+            continue
+        share = result.summary.mean / roof if roof else None
+        mine = [each for each in times if (each.devices, each.workload) == (result.devices, result.workload)]
+        yield Against(
+            workload=result.workload,
+            metric=result.metric,
+            devices=result.devices,
+            measured=result.summary.mean,
+            predicted=predicted,
+            roofline=roof,
+            roofline_share=share,
+            limiter=limiter(share, mine) or (of.bounds.get(result.workload) if of else None),
+        )
+
+
+def limiter(roofline_share: float | None, stages: Sequence[StageTime]) -> str | None:
+    """What takes most of the slowest stage's time; None where neither bandwidth nor stage times tell."""
+    if roofline_share is not None and roofline_share >= CLEARLY:
+        return "memory bandwidth"
+    if not stages:
+        return None
+    busiest = max(stages, key=lambda stage: stage.compute_s + stage.send_s + stage.serialize_s)
+    parts = {
+        f"computing on {busiest.node}": busiest.compute_s,
+        f"the wire out of {busiest.node}": busiest.send_s,
+        f"serializing on {busiest.node}": busiest.serialize_s,
+        "waiting for each other": busiest.wait_s,
+        "what no stage accounts for (HTTP, scheduling)": busiest.residual_s,
+    }
+    return max(parts, key=lambda name: parts[name])
