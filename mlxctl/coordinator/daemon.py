@@ -220,7 +220,11 @@ class StateRecord:
         write_state(describe_launch(self._launch, phase, self._base_url, self._started_at))
 
     def remove(self) -> None:
-        remove_state(self._launch.name)
+        """Forget the cluster, but for nodes that nobody knows to be clean."""
+        if self._launch.unreached:
+            self.write("failed")
+        else:
+            remove_state(self._launch.name)
 
 
 def _load_tokenizer(model: str) -> Tokenizer:

@@ -67,17 +67,16 @@ class Spawn:
         assert launch.plan is not None
         async with FirstError() as group:
             for stage in launch.plan.stages:
-                group.create_task(self._start(launch, stage))
+                group.create_task(self._start(launch, stage, report))
         order = [stage.node for stage in launch.plan.stages]
         launch.workers.sort(key=lambda worker: order.index(worker.node))
         for machine in launch.machines:
             await self._cover(launch, machine)
-        report(PhaseEvent(self.title, "running", detail=f"{len(launch.workers)} processes"))
 
     async def undo(self, launch: Launch) -> None:
         await asyncio.gather(*(self._end(launch, worker) for worker in launch.workers))
 
-    async def _start(self, launch: Launch, stage: Stage) -> None:
+    async def _start(self, launch: Launch, stage: Stage, report: Report) -> None:
         node = launch.node(stage.node)
         asked_for = "grpc_port" in launch.profile.model_fields_set
         port = 0 if launch.any_port else launch.profile.grpc_port + stage.index
@@ -96,6 +95,7 @@ class Spawn:
             process = await NodeProcess.start(machine.remote, machine.installed, arguments)
         node_log = NodeLog(logs_dir(launch.name) / f"{node.name}.log")
         launch.workers.append(WorkerProcess(node.name, process, node_log))
+        report(PhaseEvent(self.title, "done", node=node.name, detail=f"pid {process.id.pid}"))
 
     async def _cover(self, launch: Launch, machine: Machine) -> None:
         assert machine.claim is not None and launch.plan is not None
@@ -110,6 +110,7 @@ class Spawn:
             await worker.end()
         except LaunchError as error:
             log.warning("%s; its worker ends when its lease does", error)
+            launch.unreached.add(worker.node)
             machine = launch.machine(worker.node)
             if machine is not None and machine.remote is not None:
                 machine.remote.abort()
@@ -139,7 +140,7 @@ class Certify:
             await worker.certify(launch.authority, name, launch.address(launch.node(stage.node)))
         except TimeoutError as error:
             raise LaunchError("the worker did not answer in time", node=worker.node, stage=stage.index) from error
-        report(PhaseEvent(self.title, "done", node=worker.node, detail=f"pid {worker.id.pid}, {worker.address}"))
+        report(PhaseEvent(self.title, "done", node=worker.node, detail=f"listens at {worker.address}"))
 
 
 class LossWatch:

@@ -75,6 +75,7 @@ class Launch:
     leases: Leases | None = None
     watch: LossWatch | None = None
     distribution: Distribution | None = None
+    unreached: set[str] = field(default_factory=set)  # nodes that could not be asked whether they are clean
     deployment_id: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def __post_init__(self) -> None:

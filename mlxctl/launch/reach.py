@@ -10,11 +10,13 @@ from dataclasses import replace
 from pydantic import TypeAdapter, ValidationError
 
 from mlxctl.checkpoint import read_model_facts
+from mlxctl.errors import LaunchError
 from mlxctl.facts import NodeFacts
 from mlxctl.launch import node_shell
 from mlxctl.launch.claims import Claim, Holder
 from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.launch import Launch, Machine
+from mlxctl.launch.node_shell import NodeLook
 from mlxctl.launch.phases import FirstError, Step
 from mlxctl.launch.probe import probe_local
 from mlxctl.launch.state import owner
@@ -47,6 +49,7 @@ class Connect:
             machine.node, accept_new_host_keys=launch.accept_new_host_keys, timeout_s=CONNECT_TIMEOUT_S
         )
         machine.look = look = await node_shell.look(remote)
+        _require_address(machine, look)
         machine.claim = await Claim.take(remote, look, Holder(owner(), launch.name))
         for node in machine.nodes:
             detail = f"{remote.user} at {look.address or node.host}, {look.system}"
@@ -121,6 +124,13 @@ class Inspect:
 
     async def undo(self, launch: Launch) -> None:
         """Nothing was changed."""
+
+
+def _require_address(machine: Machine, look: NodeLook) -> None:
+    """Raises LaunchError for an address that means another interface on every machine."""
+    if look.address.startswith("fe80:") and any(node.data_address is None for node in machine.nodes):
+        hint = "give its data_address in the profile: the address that the other nodes reach it by"
+        raise LaunchError(f"it is reached by the link-local address {look.address}", hint=hint, node=machine.node.name)
 
 
 async def _facts(machine: Machine) -> list[NodeFacts]:

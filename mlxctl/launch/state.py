@@ -79,6 +79,7 @@ def describe_launch(launch: Launch, phase: Phase, api_url: str, started_at: floa
         owner=owner(),
         control_socket=str(paths.control_socket(launch.name)),
         workers=tuple(_record(launch, worker) for worker in launch.workers),
+        unreached_nodes=tuple(sorted(launch.unreached)),
     )
 
 

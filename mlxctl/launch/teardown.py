@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import httpx2
 
 from mlxctl import paths
 from mlxctl.errors import LaunchError
+from mlxctl.launch.node_teardown import NodeReport, clean_nodes
 from mlxctl.launch.processes import ProcessId, end, is_alive
-from mlxctl.launch.state import ClusterState, living, read_state, remove_state
+from mlxctl.launch.state import ClusterState, living, read_state, remove_state, write_state
+from mlxctl.profile import Profile
 
 ASK_TIMEOUT_S = 5.0
-END_MARGIN_S = 10.0  # beyond the drain, for a coordinator that is taking its cluster down
+END_MARGIN_S = 20.0  # beyond the drain, for a coordinator that is taking its cluster down
 KILL_GRACE_S = 2.0
 POLL_S = 0.02
 
@@ -21,7 +24,7 @@ POLL_S = 0.02
 @dataclass(frozen=True, slots=True)
 class TeardownReport:
     """What `down` found: whether there was such a cluster, whether anything ran, whether the coordinator did the work,
-    who had to be killed.
+    who had to be killed here, and what each machine reached over SSH turned out to be.
     """
 
     name: str
@@ -29,15 +32,24 @@ class TeardownReport:
     ran: bool = False
     by_coordinator: bool = False
     killed: tuple[int, ...] = ()
+    nodes: tuple[NodeReport, ...] = ()
     took_s: float = 0.0
+
+    @property
+    def unclean(self) -> tuple[NodeReport, ...]:
+        """Machines of which nobody knows whether they are clean; they are remembered."""
+        return tuple(report for report in self.nodes if report.problem is not None)
 
 
 def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownReport:
-    """Ask, then TERM, then KILL, then verify. Raises LaunchError naming what could not be ended."""
+    """Ask, then TERM, then KILL, then verify, here and on every node. Raises LaunchError naming what could not be ended
+    here.
+    """
     began_s = time.monotonic()
     state = read_state(name)
     if state is None:
         return TeardownReport(name, known=False)
+    profile = Profile.from_json(paths.profile_file(name).read_text(encoding="utf-8"))  # it may go with the coordinator
     asked = not force and state.coordinator in living(state) and _ask_to_stop(state, drain_s)
     if asked:
         _wait_for_end(state.coordinator, drain_s + END_MARGIN_S)
@@ -46,10 +58,19 @@ def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownRepo
     if survivors:
         pids = ", ".join(str(process.pid) for process in survivors)
         raise LaunchError(f"processes of {name} cannot be ended: {pids}", hint=f"kill -9 {pids.replace(',', '')}")
-    remove_state(name)
+    nodes = clean_nodes(profile, state, force=force)
+    _remember(state, [report.node for report in nodes if report.problem is not None])
     paths.remove_control_socket(name)
-    ran = asked or bool(left)
-    return TeardownReport(name, True, ran, asked, tuple(p.pid for p in left), time.monotonic() - began_s)
+    ran = asked or bool(left) or any(report.ended for report in nodes)
+    return TeardownReport(name, True, ran, asked, tuple(p.pid for p in left), nodes, time.monotonic() - began_s)
+
+
+def _remember(state: ClusterState, unreached: Sequence[str]) -> None:
+    """Forget the cluster, but for the nodes that were not reached."""
+    if not unreached:
+        return remove_state(state.name)
+    workers = tuple(worker for worker in state.workers if worker.node in unreached)
+    write_state(replace(state, phase="failed", workers=workers, unreached_nodes=tuple(unreached)))
 
 
 def _ask_to_stop(state: ClusterState, drain_s: float) -> bool:
