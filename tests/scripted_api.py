@@ -47,6 +47,7 @@ class Refusal:
     status: int
     message: str
     code: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
         script = self.api.scripts.pop(0)
         if script and isinstance(script[0], Refusal):
-            error = {"message": script[0].message, "code": script[0].code}
+            error = {"message": script[0].message, "code": script[0].code, "param": script[0].param}
             self._json(script[0].status, {"error": error}, {"Retry-After": "7"})
             return
         self.send_response(200)

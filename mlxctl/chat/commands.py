@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from mlxctl.chat.nearest import nearest
 from mlxctl.errors import UsageError
 
 
@@ -49,6 +49,7 @@ def parse(text: str) -> Command | str:
     name = _SYNONYMS.get(word, word)
     if name in NAMES:
         return Command(name, argument.strip())
-    close = difflib.get_close_matches(word, [*NAMES, *_SYNONYMS], n=1)
-    meant = f"you may mean {_SYNONYMS.get(close[0], close[0])}" if close else "/help lists them"
+    near = nearest(word[1:], (known[1:] for known in (*NAMES, *_SYNONYMS)))
+    names = dict.fromkeys(_SYNONYMS.get(f"/{each}", f"/{each}") for each in near)
+    meant = f"you may mean {' or '.join(names)}" if names else "/help lists them"
     raise UsageError(f"no command is called {word}", hint=f"{meant}; a space before the slash sends it as text.")

@@ -57,6 +57,7 @@ class _Usage(BaseModel):
 class _Error(BaseModel):
     message: str = ""
     type: str | None = None
+    param: str | None = None
     code: str | int | None = None
 
 
@@ -99,7 +100,7 @@ def _exception(status: int, error: _Error, retry_after_s: int) -> MlxctlError:
     if status == 429:
         return Overloaded(message, retry_after_s=retry_after_s)
     if error.code == ContextLengthExceeded.default_code:
-        return ContextLengthExceeded(message)
+        return ContextLengthExceeded(message, param=error.param)
     if error.code == ModelNotFound.default_code:
         return ModelNotFound(message)
     if status == 503 or error.code in (Degraded.default_code, StageLost.default_code):

@@ -19,7 +19,7 @@ from mlxctl.errors import ContextLengthExceeded, MlxctlError, RequestError
 
 
 class Repl:
-    """`read` gives what was typed (EOFError: leave, KeyboardInterrupt: dropped); `view` draws one answer.
+    """`read` gives what was typed (EOFError: leave, KeyboardInterrupt: nothing); `view` draws one answer.
 
     Ctrl-C during an answer closes its stream, which stops it in the cluster; what had come stays in the conversation.
     An answer that fails leaves the conversation with its question open: `/retry` asks again.
@@ -87,7 +87,7 @@ class Repl:
         except MlxctlError as error:
             self._complain(error)
             if isinstance(error, ContextLengthExceeded):
-                self._note("  the conversation is too long for the model; /clear starts a new one")
+                self._note(f"  {_way_out(error)}")
             elif not isinstance(error, RequestError):
                 self._note("  the conversation is kept; /retry asks again")
             return
@@ -101,3 +101,9 @@ class Repl:
         self._out.print(Text.assemble(("error: ", "red"), visible(error.line)), soft_wrap=True)
         if error.hint:
             self._note(f"  hint: {visible(error.hint)}")
+
+
+def _way_out(error: ContextLengthExceeded) -> str:
+    if error.param in ("max_tokens", "max_completion_tokens"):
+        return "/set max_tokens takes a smaller number, or default: as many as there is room for; then /retry"
+    return "the conversation is too long for the model; /clear starts a new one"

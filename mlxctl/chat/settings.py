@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from mlxctl.chat.nearest import nearest
 from mlxctl.errors import UsageError
 
 
@@ -38,8 +38,8 @@ class Settings:
         """These settings with `name` read from `text`; "default" leaves it to server and model. Raises UsageError."""
         parse = _PARSERS.get(name)
         if parse is None:
-            close = difflib.get_close_matches(name, _PARSERS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"settings: {', '.join(_PARSERS)}"
+            near = nearest(name, _PARSERS)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"settings: {', '.join(_PARSERS)}"
             raise UsageError(f"no setting is called {name!r}", hint=hint)
         value = None if text == "default" else parse(name, text)
         changes: Mapping[str, Any] = {name: value}

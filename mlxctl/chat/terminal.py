@@ -36,7 +36,7 @@ class Terminal:
         )
 
     def read(self) -> str:
-        """One entry. Raises EOFError (Ctrl-D) and KeyboardInterrupt (Ctrl-C, which drops what was typed)."""
+        """One entry; Ctrl-C drops what was typed. Raises EOFError (Ctrl-D), KeyboardInterrupt (Ctrl-C, nothing typed)."""
         return self._session.prompt()
 
 
@@ -54,6 +54,13 @@ def _key_bindings() -> KeyBindings:
     @bindings.add("escape", "enter")
     def escape_enter(event: KeyPressEvent) -> None:
         event.current_buffer.newline(copy_margin=False)
+
+    @bindings.add("c-c")
+    def ctrl_c(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt())
 
     return bindings
 

@@ -65,4 +65,6 @@ def not_running(name: str | None, cluster: Known | None) -> NotRunning:
     """Why there is nothing to ask: never there, or its coordinator died."""
     if cluster is not None:
         return NotRunning(f"the coordinator of {cluster.name} is gone", hint=f"mlxctl down {cluster.name}")
-    return NotRunning(f"no cluster named {name} is running" if name else "no cluster is running", hint="mlxctl up")
+    message = f"no cluster named {name} is running" if name else "no cluster is running"
+    running = ", ".join(running_names()) if name else ""
+    return NotRunning(message, hint=f"running: {running}" if running else "mlxctl up")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,12 @@ def parse_since(text: str, now: datetime) -> str:
 def as_stamp(moment: datetime) -> str:
     """A moment as log lines are stamped."""
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+
+
+def last_lines(folder: Path, node: str, count: int) -> list[LogLine]:
+    """The end of one node's log, at most `count` lines; none if it has no log."""
+    with LogStream(folder, lambda each: each == node) as stream:
+        return list(deque(stream.new_lines(), maxlen=count))
 
 
 def nodes_in(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import typer
 
 from mlxctl.chat.visible import visible
 from mlxctl.cli.log_lines import LogLine, LogStream, nodes_in, parse_since
-from mlxctl.cli.output import is_fancy
+from mlxctl.cli.output import is_fancy, reader_may_leave
 from mlxctl.errors import NotRunning, UsageError
 
 POLL_S = 0.2
@@ -34,7 +34,7 @@ def logs(
         raise NotRunning(f"{folder.parent.name} has no logs", hint="mlxctl up")
     if node is not None and node not in known:
         raise UsageError(f"{folder.parent.name} has no log of a node {node!r}", hint=f"nodes: {', '.join(known)}")
-    with LogStream(folder, lambda each: node in (None, each)) as stream:
+    with LogStream(folder, lambda each: node in (None, each)) as stream, reader_may_leave():
         _print_new(stream, start)
         while follow:
             time.sleep(POLL_S)

@@ -18,25 +18,30 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mlxctl import __version__
+from mlxctl.chat.nearest import nearest
 from mlxctl.errors import MlxctlError, ProfileError
 from mlxctl.paths import make_home
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """`mlxctl NAME` runs the function NAME of the module mlxctl.cli.NAME; `line` is its help without importing it."""
+    """`mlxctl NAME` runs the function NAME of the module mlxctl.cli.NAME; `line` is its help without importing it.
+    `mlxctl NAME PART` runs the function PART of mlxctl.cli.NAME_PART.
+    """
 
     name: str
     line: str
     hidden: bool = False
+    parts: tuple[str, ...] = ()
 
     def stub(self) -> TyperCommand:
         return TyperCommand(self.name, help=self.line, hidden=self.hidden, rich_markup_mode=None)
 
-    def load(self) -> Any:
-        function = getattr(import_module(f"mlxctl.cli.{self.name}"), self.name)
+    def load(self, part: str | None = None) -> Any:
+        module = f"mlxctl.cli.{self.name}_{part}" if part else f"mlxctl.cli.{self.name}"
+        function = getattr(import_module(module), part or self.name)
         verb = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        verb.command(self.name)(function)
+        verb.command(part or self.name)(function)
         return typer.main.get_command(verb)
 
 
@@ -45,14 +50,21 @@ VERBS = (
     Verb("down", "Drain a cluster, stop its workers, check that nothing is left."),
     Verb("status", "Show stages, layers, memory, speed and queue of a cluster."),
     Verb("chat", "Talk to the model: a conversation, or one answer on stdout."),
+    Verb(
+        "bench",
+        "Measure what 1, 2, 4 … devices give, and report it.",
+        parts=("compare", "http", "show"),
+    ),
     Verb("plan", "Show which node would run which layers, and why."),
     Verb("logs", "Show the logs of all nodes, merged and labelled."),
     Verb("check", "Compare a model run in parts with the model run whole."),
-    Verb("models", "List which models and which of their layers are on this machine."),
+    Verb("models", "List the models and layers that are on this machine."),
+    Verb("wheelhouse", "Download what nodes install, for nodes without internet."),
     Verb("facts", "Say what this machine is; asked by a coordinator.", hidden=True),
     Verb("worker", "Run the layers of one stage; started by a coordinator.", hidden=True),
     Verb("daemon", "Coordinate one cluster; started by `mlxctl up`.", hidden=True),
 )
+_LIST_HINT = "`mlxctl --help` lists them."
 _VERB_BY_NAME = {verb.name: verb for verb in VERBS}
 
 
@@ -64,8 +76,16 @@ class VerbGroup(TyperGroup):
         self.commands.update({verb.name: verb.stub() for verb in VERBS})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            near = nearest(args[0], (verb.name for verb in VERBS if not verb.hidden))
+            ctx.fail(f"No such command '{args[0]}'. " + (f"Did you mean {' or '.join(near)}?" if near else _LIST_HINT))
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _VERB_BY_NAME[name].load() if name else command, rest
+        if not name:
+            return name, command, rest
+        verb = _VERB_BY_NAME[name]
+        if rest and rest[0] in verb.parts:
+            return f"{name} {rest[0]}", verb.load(rest[0]), rest[1:]
+        return name, verb.load(), rest
 
 
 app = typer.Typer(

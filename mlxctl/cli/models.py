@@ -22,7 +22,7 @@ def models(
     verify: Annotated[bool, typer.Option("--verify", help="hash what is in the layer store again")] = False,
     as_json: Annotated[bool, typer.Option("--json", help=f'the list as "{SCHEMA}"')] = False,
 ) -> None:
-    """List which models and which of their layers are on this machine."""
+    """List the models and layers that are on this machine."""
     from mlxctl.checkpoint.installed import built_in, in_hub_cache
     from mlxctl.cli.output import console, print_json
     from mlxctl.paths import store_dir

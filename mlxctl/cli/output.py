@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -27,6 +28,18 @@ def console(stream: TextIO | None = None) -> Console:
     fancy = is_fancy(target)
     columns = None if target.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
     return Console(file=target, force_terminal=fancy, no_color=not fancy, width=columns, highlight=False)
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Around what writes to stdout: a reader that has seen enough (`| head`) ends it, and that is no failure."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # the interpreter flushes once more at its end
+        os.close(nowhere)
 
 
 def say(line: str) -> None:

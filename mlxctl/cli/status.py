@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlxctl.cli.output import console, format_bytes, format_duration, format_rate, is_fancy, print_json
-from mlxctl.errors import Degraded, MlxctlError, NotRunning
+from mlxctl.cli.output import (
+    console,
+    format_bytes,
+    format_duration,
+    format_rate,
+    is_fancy,
+    print_json,
+    reader_may_leave,
+)
+from mlxctl.errors import Degraded, MlxctlError, NotRunning, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
     from mlxctl.cli.clusters import Known
 
 SCHEMA = "mlxctl.status/1"
 LIST_SCHEMA = "mlxctl.clusters/1"
+WATCH_INTERVAL_S = 1.0
+LOG_LINES = 5  # of each lost stage's node
+_ANY_WIDTH = 1000
 _STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow"}
 
 
@@ -27,12 +38,17 @@ def status(
     name: Annotated[str | None, typer.Argument(help="the cluster; default: the only one, or a list of all")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the status document; with --watch one a line")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="show it anew until Ctrl-C")] = False,
-    interval: Annotated[float, typer.Option(min=0.1, help="seconds between two looks with --watch")] = 1.0,
+    interval: Annotated[
+        float | None, typer.Option(min=0.1, show_default="1", help="seconds between two looks with --watch")
+    ] = None,
 ) -> None:
     """Show stages, layers, memory, speed and queue of a cluster. Exit code 3: nothing runs; 5: degraded."""
     if watch:
-        _watch(name, interval, as_json=as_json)
+        with reader_may_leave():
+            _watch(name, interval or WATCH_INTERVAL_S, as_json=as_json)
         return
+    if interval is not None:
+        raise UsageError("--interval belongs to --watch", hint="mlxctl status --watch --interval S")
     document = read(name)
     if as_json:
         print_json(document)
@@ -110,7 +126,7 @@ def render(document: Mapping[str, Any]) -> RenderableType:
         return _clusters_table(document["clusters"])
     lines = [_headline(document), *_figures(document)]
     table: list[RenderableType] = ["", stages_table(document)] if document["stages"] else []
-    return Group(*lines, *table)
+    return Group(*lines, *table, *_last_words(document))
 
 
 def _headline(document: Mapping[str, Any]) -> RenderableType:
@@ -138,46 +154,83 @@ def _figures(document: Mapping[str, Any]) -> Sequence[str]:
     ]
 
 
-def stages_table(document: Mapping[str, Any]) -> Table:
+def stages_table(document: Mapping[str, Any]) -> RenderableType:
     """One row per stage of a status document; memory is what MLX holds now, of the stage's budget."""
-    table = _table("stage", "node", "layers", "weights", "KV", "memory/budget", "busy", "state")
+    return FittingTable([_stage_row(stage) for stage in document["stages"]], ("KV", "weights", "busy", "memory/budget"))
+
+
+def _stage_row(stage: Mapping[str, Any]) -> dict[str, str]:
+    first, end = stage["layers"]
+    return {
+        "stage": str(stage["stage"]),
+        "node": stage["node"],
+        "layers": f"{first}-{end - 1}",
+        "weights": format_bytes(stage["weight_bytes"]),
+        "KV": format_bytes(stage["kv_bytes"]),
+        "memory/budget": f"{format_bytes(stage['active_bytes'])}/{format_bytes(stage['budget_bytes'])}",
+        "busy": f"{stage['busy_share']:.0%}",
+        "state": f"[{_style(stage['state'])}]{stage['state']}[/]",
+    }
+
+
+def _last_words(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The end of the logs of those nodes whose stages are lost."""
+    from rich.text import Text
+
+    from mlxctl.chat.visible import visible
+    from mlxctl.cli.log_lines import last_lines
+    from mlxctl.paths import logs_dir
+
     for stage in document["stages"]:
-        first, end = stage["layers"]
-        table.add_row(
-            str(stage["stage"]),
-            stage["node"],
-            f"{first}-{end - 1}",
-            format_bytes(stage["weight_bytes"]),
-            format_bytes(stage["kv_bytes"]),
-            f"{format_bytes(stage['active_bytes'])}/{format_bytes(stage['budget_bytes'])}",
-            f"{stage['busy_share']:.0%}",
-            f"[{_style(stage['state'])}]{stage['state']}[/]",
-        )
-    return table
+        if stage["state"] == "lost" and (lines := last_lines(logs_dir(document["cluster"]), stage["node"], LOG_LINES)):
+            yield Text(f"\nlast lines of {stage['node']}'s log:", style="dim")
+            yield from (Text(f"  | {visible(line.text)}", style="dim") for line in lines)
 
 
-def _clusters_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("cluster", "state", "model", "stages", "endpoint", "up")
-    for row in rows:
-        table.add_row(
-            row["cluster"],
-            f"[{_style(row['state'])}]{row['state']}[/]",
-            row.get("model", ""),
-            str(row.get("stages", "")),
-            f"{row['api']}/v1" if "api" in row else "",
-            format_duration(row["uptime_s"]) if "uptime_s" in row else "",
-        )
-    return table
+def _clusters_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    return FittingTable([_cluster_row(row) for row in rows], ("up", "stages", "model"))
 
 
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
+def _cluster_row(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "cluster": row["cluster"],
+        "state": f"[{_style(row['state'])}]{row['state']}[/]",
+        "model": row.get("model", ""),
+        "stages": str(row.get("stages", "")),
+        "endpoint": f"{row['api']}/v1" if "api" in row else "",
+        "up": format_duration(row["uptime_s"]) if "uptime_s" in row else "",
+    }
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+
+class FittingTable:
+    """Rows under the names of their columns; where the terminal is too narrow, columns go in the order of `spared`."""
+
+    def __init__(self, rows: Sequence[Mapping[str, str]], spared: Sequence[str]) -> None:
+        self._rows = rows
+        self._spared = spared
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+
+        columns = list(self._rows[0])
+        for spared in self._spared:
+            if (
+                Measurement.get(console, options.update(width=_ANY_WIDTH), self._table(columns)).maximum
+                > options.max_width
+            ):
+                columns.remove(spared)
+        yield self._table(columns)
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in self._rows:
+            table.add_row(*(row[column] for column in columns))
+        return table
 
 
 def _style(state: str) -> str:

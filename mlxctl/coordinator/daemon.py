@@ -37,7 +37,7 @@ from mlxctl.launch.bringup import PHASES
 from mlxctl.launch.daemon_process import DaemonOrder
 from mlxctl.launch.events import Event, FailedEvent, PhaseEvent, ReadyEvent, Report, encode
 from mlxctl.launch.launch import Launch
-from mlxctl.launch.log_files import file_handler
+from mlxctl.launch.log_files import StderrFollows
 from mlxctl.launch.phases import run_phases
 from mlxctl.launch.state import ClusterLock, Phase, describe_launch, remove_state, write_state
 from mlxctl.profile import Profile
@@ -138,7 +138,7 @@ class Daemon:
 
     def _report(self, record: StateRecord) -> Report:
         def report(event: PhaseEvent) -> None:
-            log.info("%s%s: %s %s", event.title, f" on {event.node}" if event.node else "", event.state, event.detail)
+            log.info("%s", event.line)
             if event.node is None:
                 record.write("starting")
             self._say(event)
@@ -255,8 +255,5 @@ def run() -> int:
 def _log_to(path: Path) -> None:
     """All logging, and whatever a library prints to stderr, into `path`."""
     logging.raiseExceptions = False  # a full disk must not end what runs
-    logging.basicConfig(level=logging.INFO, handlers=[file_handler(path)])
+    logging.basicConfig(level=logging.INFO, handlers=[StderrFollows(path)])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    stderr = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(stderr, 2)
-    os.close(stderr)

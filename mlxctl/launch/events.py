@@ -23,6 +23,12 @@ class PhaseEvent:
     detail: str = ""
     share: float | None = None
 
+    @property
+    def line(self) -> str:
+        """As it stands in the coordinator's log."""
+        place = f" on {self.node}" if self.node else ""
+        return f"{self.title}{place}: {self.state}{f', {self.detail}' if self.detail else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class ReadyEvent:

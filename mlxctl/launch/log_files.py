@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from logging.handlers import RotatingFileHandler
@@ -10,6 +11,7 @@ from pathlib import Path
 
 MAX_FILE_BYTES = 8 << 20
 TAIL_LINES = 12
+STDERR = 2
 
 
 def _formatter() -> logging.Formatter:
@@ -23,6 +25,24 @@ def file_handler(path: Path) -> RotatingFileHandler:
     handler = RotatingFileHandler(path, maxBytes=MAX_FILE_BYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(_formatter())
     return handler
+
+
+class StderrFollows(RotatingFileHandler):
+    """Carries this process's stderr along: without it, after a rotation, the older file or none would get it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=MAX_FILE_BYTES, backupCount=1, encoding="utf-8")
+        self.setFormatter(_formatter())
+        self._take_stderr()
+
+    def doRollover(self) -> None:
+        """See RotatingFileHandler."""
+        super().doRollover()
+        self._take_stderr()
+
+    def _take_stderr(self) -> None:
+        assert self.stream is not None
+        os.dup2(self.stream.fileno(), STDERR)
 
 
 class NodeLog:

@@ -61,9 +61,17 @@ def test_ctrl_d_leaves_with_0(terminal: PseudoTerminal) -> None:
     assert terminal.exit_code() == 0
 
 
-def test_ctrl_c_at_the_prompt_drops_the_line_and_stays(terminal: PseudoTerminal) -> None:
+def test_ctrl_c_clears_what_was_typed_and_on_an_empty_line_says_how_to_leave(
+    api: ScriptedApi, terminal: PseudoTerminal
+) -> None:
     terminal.type("never sent")
     terminal.expect("never sent")
+    terminal.press_ctrl_c()
+    api.scripts = [["yes"]]
+    terminal.enter("sent")
+    terminal.expect("yes")
+    assert api.requests[-1]["messages"][-1]["content"] == "sent"
+    terminal.expect(PROMPT)
     terminal.press_ctrl_c()
     terminal.expect("Ctrl-D or /bye leaves")
     terminal.enter("/bye")
@@ -148,7 +156,8 @@ def test_ctrl_c_while_a_private_cluster_comes_up_leaves_nothing() -> None:
 
 
 @pytest.mark.smoke
-def test_in_a_pipe_only_the_answer_is_printed() -> None:
+def test_in_a_pipe_stdout_is_the_answer_alone_and_stderr_plain_lines_of_progress() -> None:
     command = [sys.executable, "-m", "mlxctl", "chat", "Who are you?"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "I am Canary, the tiny model built into mlxctl.\n", "")
+    assert (done.returncode, done.stdout) == (0, "I am Canary, the tiny model built into mlxctl.\n")
+    assert "Start workers …\n" in done.stderr and "\x1b" not in done.stderr

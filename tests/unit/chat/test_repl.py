@@ -124,6 +124,15 @@ def test_a_refused_message_does_not_stay_in_the_way(api: ScriptedApi, sitting: S
     assert [message.content for message in session.conversation.messages] == ["short", "ok"]
 
 
+def test_an_answer_limit_beyond_the_context_is_told_apart_from_a_long_conversation(api: ScriptedApi) -> None:
+    api.scripts = [[Refusal(400, "too long", "context_length_exceeded", "max_tokens")]]
+    sitting = Sitting(api)
+    sitting.run(["/set max_tokens 99999", "hi"])
+    assert (
+        "error: too long\n  /set max_tokens takes a smaller number" in sitting.screen and "/clear" not in sitting.screen
+    )
+
+
 def test_a_mistyped_command_is_no_message(api: ScriptedApi, sitting: Sitting) -> None:
     sitting.run(["/hlep"])
     assert api.requests == []

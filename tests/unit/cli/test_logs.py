@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from mlxctl import paths
@@ -81,3 +84,16 @@ def test_following_shows_what_is_written_meanwhile(mlxctl: Mlxctl, monkeypatch: 
     outcome = mlxctl("logs", "--follow")
     assert outcome.code == 130
     assert outcome.out.splitlines()[2:] == ["2026-11-21T06:31:03.000Z worker-1    still here"]
+
+
+@pytest.mark.usefixtures("own_home")
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    paths.make_cluster_dir("local")
+    line = "2026-11-21T06:31:01.000Z loading\n"
+    paths.log_file("local", "worker-1").write_text(line * 20_000, encoding="utf-8")  # more than a pipe holds
+    command = [sys.executable, "-m", "mlxctl", "logs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "2026-11-21T06:31:01.000Z worker-1 loading\n"
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (0, "")

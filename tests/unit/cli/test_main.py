@@ -72,7 +72,7 @@ def test_the_package_runs_as_a_module() -> None:
 def test_a_mistyped_verb_gets_a_suggestion(mlxctl: Mlxctl) -> None:
     outcome = mlxctl("stauts")
     assert outcome.code == 2
-    assert "Did you mean 'status'" in outcome.err
+    assert "Did you mean status?" in outcome.err
 
 
 @pytest.mark.parametrize("arguments", [("status", "--nonsense"), ("logs", "a", "b"), ("status", "--interval", "x")])
@@ -152,3 +152,10 @@ def test_a_reader_that_leaves_early_is_no_error(own_home: Path) -> None:
 
 def test_run_returns_what_the_process_exits_with(own_home: Path) -> None:
     assert run(["--version"]) == 0
+
+
+@pytest.mark.parametrize("word", ["stop", "list", "ps", "run", "fact"])
+def test_a_word_like_no_verb_gets_no_far_fetched_suggestion(mlxctl: Mlxctl, word: str) -> None:
+    outcome = mlxctl(word)
+    assert outcome.code == 2
+    assert f"No such command '{word}'. `mlxctl --help` lists them." in outcome.err

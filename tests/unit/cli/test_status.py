@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mlxctl import paths
 from tests.scripted_api import STATUS, ScriptedApi
 from tests.unit.cli.conftest import MakeCluster, Mlxctl
 
@@ -113,3 +114,41 @@ def test_watching_in_a_pipe_gives_a_line_for_each_look(
     outcome = mlxctl("status", "--watch", "--interval", "0.5", "--json")
     assert (outcome.code, pauses) == (130, [0.5, 0.5])
     assert [json.loads(line)["cluster"] for line in outcome.out.splitlines()] == ["scripted", "scripted"]
+
+
+def test_an_unknown_name_is_answered_with_those_that_run(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster("one")
+    make_cluster("two")
+    assert mlxctl("status", "nope").err == "error: no cluster named nope is running\n  hint: running: one, two\n"
+
+
+def test_an_interval_without_watching_is_refused(mlxctl: Mlxctl, make_cluster: MakeCluster) -> None:
+    make_cluster()
+    outcome = mlxctl("status", "--interval", "2")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "--interval belongs to --watch" in outcome.err
+
+
+@pytest.mark.parametrize("columns", [50, 40])
+def test_a_narrow_terminal_gets_fewer_columns_rather_than_folded_ones(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    make_cluster()
+    out = mlxctl("status").out
+    row = out.splitlines()[-1]
+    assert row.split()[:3] == ["1", "worker-2", "4-7"] and row.split()[-1] == "ready"
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_a_lost_stage_is_shown_with_the_last_lines_of_its_log(
+    mlxctl: Mlxctl, make_cluster: MakeCluster, api: ScriptedApi
+) -> None:
+    make_cluster("scripted")
+    paths.make_cluster_dir("scripted")
+    lines = [f"2026-11-21T06:31:0{second}.000Z line {second}\n" for second in range(8)]
+    paths.log_file("scripted", "worker-2").write_text("".join(lines), encoding="utf-8")
+    stages = [STATUS["stages"][0], {**STATUS["stages"][1], "state": "lost"}]
+    api.status = {**STATUS, "state": "degraded", "problem": "stage 1 was lost", "stages": stages}
+    out = mlxctl("status").out.splitlines()
+    assert out[-6:] == ["last lines of worker-2's log:", *(f"  | line {second}" for second in range(3, 8))]

@@ -26,6 +26,11 @@ def test_an_event_is_one_line_that_comes_back_as_it_was(event: PhaseEvent | Read
     assert decode(line) == event
 
 
+def test_an_event_in_the_log_ends_with_what_it_has_to_say() -> None:
+    lines = [event.line for event in EVENTS if isinstance(event, PhaseEvent)]
+    assert lines == ["Load on w0: running, 1 of 4 layers", "Plan: done"]
+
+
 @given(st.text())
 def test_any_other_line_is_no_event(line: str) -> None:
     assert decode(line) is None

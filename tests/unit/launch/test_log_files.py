@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from pathlib import Path
 
@@ -32,3 +34,20 @@ def test_a_log_that_grows_too_large_is_rotated_once(tmp_path: Path, monkeypatch:
     log.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w0.log", "w0.log.1"]
     assert all(path.stat().st_size <= 400 for path in tmp_path.iterdir())
+
+
+def test_stderr_goes_on_into_the_newest_file_after_every_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "MAX_FILE_BYTES", 200)
+    before = os.dup(log_files.STDERR)
+    handler = log_files.StderrFollows(tmp_path / "coordinator.log")
+    try:
+        for number in range(20):
+            handler.handle(logging.LogRecord("x", logging.INFO, "", 0, f"line {number}", None, None))
+        os.write(log_files.STDERR, b"a library speaks\n")
+    finally:
+        os.dup2(before, log_files.STDERR)
+        os.close(before)
+        handler.close()
+    assert (tmp_path / "coordinator.log").read_text(encoding="utf-8").endswith("line 19\na library speaks\n")
