@@ -10,7 +10,7 @@ from starlette.routing import Route
 from mlxctl.api.access import Access
 from mlxctl.api.chat import ChatCompletions
 from mlxctl.api.errors import CatchAll, on_http_error, on_mlxctl_error
-from mlxctl.api.models import Metrics, ServedModel, Status, metrics_route, model_routes
+from mlxctl.api.models import Metrics, Refresh, ServedModel, Status, metrics_route, model_routes, no_refresh
 from mlxctl.api.openapi import openapi_route
 from mlxctl.errors import MlxctlError
 from mlxctl.request import Engine
@@ -20,18 +20,24 @@ __all__ = ["Access", "ServedModel", "create_app"]
 
 
 def create_app(
-    engine: Engine, tokenizer: Tokenizer, served: ServedModel, status: Status, access: Access, metrics: Metrics
+    engine: Engine,
+    tokenizer: Tokenizer,
+    served: ServedModel,
+    status: Status,
+    access: Access,
+    metrics: Metrics,
+    refresh: Refresh = no_refresh,
 ) -> Starlette:
     """The app that serves `served` from `engine` to those whom `access` lets in.
 
-    `status` gives the mlxctl.status/1 document; `/health` is ok while its `state` is "ready". `metrics` gives
-    Prometheus's text.
+    `status` gives the mlxctl.status/1 document, which `refresh` makes anew; `/health` is ok while its `state` is
+    "ready". `metrics` gives Prometheus's text.
     """
     chat = ChatCompletions(engine, tokenizer, served)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", chat.create, methods=["POST"]),
-            *model_routes(served, status),
+            *model_routes(served, status, refresh),
             metrics_route(metrics),
             openapi_route(),
         ],

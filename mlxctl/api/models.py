@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from starlette.routing import Route
 from mlxctl.errors import ModelNotFound
 
 Status = Callable[[], dict[str, Any]]
+Refresh = Callable[[], Awaitable[None]]
 Metrics = Callable[[], bytes]
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,8 +37,12 @@ class ServedModel:
         return {"id": self.id, "object": "model", "created": self.created, "owned_by": "mlxctl"}
 
 
-def model_routes(served: ServedModel, status: Status) -> list[Route]:
-    """Routes of everything that is only looked at."""
+async def no_refresh() -> None:
+    """For a status that is always new."""
+
+
+def model_routes(served: ServedModel, status: Status, refresh: Refresh = no_refresh) -> list[Route]:
+    """Routes of everything that is only looked at. `/status?fresh=1` asks the workers first, and its Age is 0."""
 
     async def models(_: Request) -> JSONResponse:
         return JSONResponse({"object": "list", "data": [served.as_json()]})
@@ -52,8 +57,11 @@ def model_routes(served: ServedModel, status: Status) -> list[Route]:
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": state}, 503)
 
-    async def full_status(_: Request) -> JSONResponse:
-        return JSONResponse(status())
+    async def full_status(request: Request) -> JSONResponse:
+        if "fresh" not in request.query_params:
+            return JSONResponse(status())
+        await refresh()
+        return JSONResponse(status(), headers={"Age": "0"})
 
     return [
         Route("/v1/models", models),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlxctl.bench.metrics import METRICS
@@ -13,10 +14,11 @@ from mlxctl.bench.tables import figure
 PARTS = (
     ("compute_s", "compute", "c0"),
     ("serialize_s", "serialize", "c1"),
-    ("send_s", "send", "c2"),
+    ("wire_s", "frames arriving", "c2"),
     ("wait_s", "wait for work", "c3"),
     ("residual_s", "not accounted for", "c4"),
 )
+MOST_BARS = 12
 COLOURS = tuple(f"c{index}" for index in range(8))
 
 
@@ -32,7 +34,15 @@ class Figure:
 
 def figures(report: Report) -> list[Figure]:
     """Every plot that the report has figures for."""
-    found = [_scaling(report), _stages(report), _depth(report), _gaps(report), _knee(report), _memory(report)]
+    found = [
+        _scaling(report, "scaling", "Decoding against devices", ("decode", "concurrent")),
+        _scaling(report, "prefill", "Reading prompts against devices", ("prefill",)),
+        _stages(report),
+        _depth(report),
+        _gaps(report),
+        _knee(report),
+        _memory(report),
+    ]
     return [each for each in found if each is not None]
 
 
@@ -47,9 +57,9 @@ def _tip(result: Result) -> str:
     return f"{result.workload}, {result.devices} devices: {figure(result.summary.mean)} {result.unit}{between}"
 
 
-def _scaling(report: Report) -> Figure | None:
+def _scaling(report: Report, key: str, title: str, kinds: Sequence[str]) -> Figure | None:
     """Tokens a second against devices, with what would be ideal and what memory bandwidth allows."""
-    lines = {workload.id: _line(report, workload) for workload in report.workloads}
+    lines = {workload.id: _line(report, workload) for workload in report.workloads if workload.kind in kinds}
     lines = {name: line for name, line in lines.items() if len(line) > 1}
     if not lines:
         return None
@@ -76,8 +86,9 @@ def _scaling(report: Report) -> Figure | None:
         keys.append((colour, _meaning(report.workload(name))))
     keys.append(("dashed", "ideal: N times the fewest"))
     caption = "Whiskers are 95 % intervals. Rooflines, where they fit the axis, are short bars. "
-    caption += "One stream has no ideal line: a pipeline cannot speed it up."
-    return Figure("scaling", "Speed against devices", legend(keys) + plot.render("Speed against devices"), caption)
+    if "decode" in kinds:
+        caption += "One stream has no ideal line: a pipeline cannot speed it up."
+    return Figure(key, title, legend(keys) + plot.render(title), caption)
 
 
 def _line(report: Report, workload: Workload) -> list[Result]:
@@ -114,7 +125,13 @@ def _stages(report: Report) -> Figure | None:
     times = [each for each in report.stage_times if each.wall_s > 0]
     if not times:
         return None
-    chosen = times[:24]
+    keys = list(dict.fromkeys((each.workload, each.devices) for each in times if each.devices > 1)) or [
+        (each.workload, each.devices) for each in times
+    ]
+    chosen = sorted(
+        (each for each in times if (each.workload, each.devices) in keys),
+        key=lambda each: (keys.index((each.workload, each.devices)), each.stage),
+    )[:MOST_BARS]
     plot = Plot(
         "stage",
         "share of the run's time",
@@ -128,10 +145,10 @@ def _stages(report: Report) -> Figure | None:
         groups.setdefault((each.workload, each.devices), []).append(index)
         _stack(plot, index, each)
     for (workload, devices), places in groups.items():
-        plot.note((sum(places) / len(places) + 0.5, 1.0), f"{workload} x{devices}", anchor="middle", dy=-3)
-    keys = [(colour, name) for _, name, colour in PARTS]
+        plot.note((sum(places) / len(places) + 0.5, 1.0), f"{workload} x{devices}", anchor="middle", dy=-4)
+    parts = [(colour, name) for _, name, colour in PARTS]
     caption = "Wall time of the mean run, stage by stage. Waiting for work is the pipeline's bubble."
-    return Figure("stages", "Where the time goes", legend(keys) + plot.render("Stage times"), caption)
+    return Figure("stages", "Where the time goes", legend(parts) + plot.render("Stage times"), caption)
 
 
 def _stack(plot: Plot, index: int, each: StageTime) -> None:

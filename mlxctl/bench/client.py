@@ -91,10 +91,11 @@ class Endpoint:
         return self._answer(ask, watched, sent_s, time.perf_counter(), fault)
 
     async def status(self) -> dict[str, Any] | None:
-        """The document at /status, read from the workers now; None from a server that has none."""
+        """The document at /status if it was read from the workers just now; None from a server without one."""
         try:
             response = await self._http.get(f"{self.base_url.removesuffix('/v1')}/status", params={"fresh": "1"})
-            document = response.json() if response.status_code == 200 else None
+            is_new = response.status_code == 200 and response.headers.get("age") == "0"
+            document = response.json() if is_new else None
         except (httpx2.TransportError, ValueError):
             return None
         return document if isinstance(document, dict) else None

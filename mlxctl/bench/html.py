@@ -26,6 +26,7 @@ def to_html(report: Report) -> str:
         sentences(report.verdicts),
         *(_figure(each) for each in figures(report)),
         _results(report),
+        _against(report),
         _equality(report),
         _links(report),
         _hosts(report),
@@ -103,6 +104,25 @@ def _results(report: Report) -> str:
         )
     head = ("workload", "depth", "metric", "devices", "n", "mean", "95 % interval", "median", "quartiles")
     return section("All figures", table(head, rows), "figures")
+
+
+def _against(report: Report) -> str:
+    rows = [
+        (
+            each.workload,
+            BY_NAME[each.metric].title,
+            str(each.devices),
+            f"{figure(each.measured)} {BY_NAME[each.metric].unit}",
+            figure(each.predicted) if each.predicted else "-",
+            f"{each.measured / each.predicted - 1:+.0%}" if each.predicted else "-",
+            figure(each.roofline) if each.roofline else "-",
+            f"{each.roofline_share:.0%}" if each.roofline_share is not None else "-",
+            each.limiter or "unknown",
+        )
+        for each in report.against
+    ]
+    head = ("workload", "metric", "devices", "measured", "predicted", "off by", "roofline", "of it", "limited by")
+    return section("Against the plan and the roofline", table(head, rows), "against")
 
 
 def _equality(report: Report) -> str:

@@ -86,9 +86,11 @@ class Answer(Record):
 
 
 class StageSpan(Record):
-    """Where a stage's time went during a run. `wait_s` is for work (the bubble), `residual_s` what nobody accounts for.
+    """Where a stage's time went during a run, by the stage's own clock.
 
-    `compute_s` is building the graph and evaluating it, `send_s` the wire, `queue_s` frames waiting for the stage.
+    `compute_s` is building graphs and evaluating them (`graph_s` of it building), `wire_s` the arrival of frames from
+    their first part to their last, `serialize_s` making frames bytes, `wait_s` having nothing to do (the bubble),
+    `residual_s` what nobody accounts for; it is negative where parts overlap.
     """
 
     stage: int
@@ -96,12 +98,22 @@ class StageSpan(Record):
     steps: int
     wall_s: float
     compute_s: float
+    graph_s: float
     serialize_s: float
-    send_s: float
-    queue_s: float
+    wire_s: float
     wait_s: float
     residual_s: float
     sent_bytes: int | None = None
+
+
+class PipelineSpan(Record):
+    """Of all steps of a run, by the coordinator's clock: their way through all stages and back, and how much of that
+    no stage spent computing, `wire_s`.
+    """
+
+    steps: int
+    round_trip_s: float
+    wire_s: float
 
 
 class Run(Record):
@@ -119,6 +131,7 @@ class Run(Record):
     wall_s: float
     answers: tuple[Answer, ...]
     stages: tuple[StageSpan, ...] | None = None
+    pipeline: PipelineSpan | None = None
     load_1m: float | None = None
 
     @property

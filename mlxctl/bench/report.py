@@ -68,13 +68,24 @@ class StageTime(Record):
     runs: int
     wall_s: float
     compute_s: float
+    graph_s: float
     serialize_s: float
-    send_s: float
-    queue_s: float
+    wire_s: float
     wait_s: float
     residual_s: float
     steps: float
     sent_bytes: float | None = None
+
+
+class PipelineTime(Record):
+    """The mean run's steps: their time through all stages and back, and how much of it no stage was computing."""
+
+    devices: int
+    workload: str
+    runs: int
+    steps: float
+    round_trip_s: float
+    wire_s: float
 
 
 class Scaling(Record):
@@ -168,6 +179,7 @@ class Report(Record):
     results: tuple[Result, ...]
     inter_token: tuple[Spread, ...]
     stage_times: tuple[StageTime, ...]
+    pipeline_times: tuple[PipelineTime, ...]
     energy: None = None
     scaling: tuple[Scaling, ...]
     against: tuple[Against, ...]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mlxctl.bench.metrics import METRICS
 from mlxctl.bench.records import Expectation, Workload
-from mlxctl.bench.report import Against, Result, Scaling, StageTime
+from mlxctl.bench.report import Against, PipelineTime, Result, Scaling, StageTime
 from mlxctl.bench.statistics import ratio_interval
 
 CLEARLY = 0.5
@@ -81,16 +82,26 @@ def _shape(workload: Workload) -> tuple[int, int, int]:
     return workload.prompt_tokens, workload.output_tokens, workload.streams
 
 
-def against(
-    results: Sequence[Result], expectations: Sequence[Expectation], times: Sequence[StageTime]
-) -> tuple[Against, ...]:
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Where time went, stage by stage and for the pipeline as a whole."""
+
+    stages: Sequence[StageTime]
+    pipelines: Sequence[PipelineTime]
+
+    def of(self, result: Result) -> tuple[list[StageTime], PipelineTime | None]:
+        """Those of the workload and number of devices of `result`."""
+        key = (result.devices, result.workload)
+        stages = [each for each in self.stages if (each.devices, each.workload) == key]
+        return stages, next((each for each in self.pipelines if (each.devices, each.workload) == key), None)
+
+
+def against(results: Sequence[Result], expectations: Sequence[Expectation], times: Times) -> tuple[Against, ...]:
     """Every result for which something was predicted or bounded."""
     return tuple(_against(results, {each.devices: each for each in expectations}, times))
 
 
-def _against(
-    results: Sequence[Result], expected: Mapping[int, Expectation], times: Sequence[StageTime]
-) -> Iterator[Against]:
+def _against(results: Sequence[Result], expected: Mapping[int, Expectation], times: Times) -> Iterator[Against]:
     for result in results:
         of = expected.get(result.devices)
         predicted = of.predicted.get(result.workload, {}).get(result.metric) if of else None
@@ -98,7 +109,6 @@ def _against(
         if predicted is None and roof is None:
             continue
         share = result.summary.mean / roof if roof else None
-        mine = [each for each in times if (each.devices, each.workload) == (result.devices, result.workload)]
         yield Against(
             workload=result.workload,
             metric=result.metric,
@@ -107,22 +117,20 @@ def _against(
             predicted=predicted,
             roofline=roof,
             roofline_share=share,
-            limiter=limiter(share, mine) or (of.bounds.get(result.workload) if of else None),
+            limiter=limiter(share, *times.of(result)) or (of.bounds.get(result.workload) if of else None),
         )
 
 
-def limiter(roofline_share: float | None, stages: Sequence[StageTime]) -> str | None:
-    """What takes most of the slowest stage's time; None where neither bandwidth nor stage times tell."""
+def limiter(roofline_share: float | None, stages: Sequence[StageTime], pipeline: PipelineTime | None) -> str | None:
+    """What most of the time goes to; None where neither bandwidth nor stage times tell."""
     if roofline_share is not None and roofline_share >= CLEARLY:
         return "memory bandwidth"
     if not stages:
         return None
-    busiest = max(stages, key=lambda stage: stage.compute_s + stage.send_s + stage.serialize_s)
-    parts = {
-        f"computing on {busiest.node}": busiest.compute_s,
-        f"the wire out of {busiest.node}": busiest.send_s,
-        f"serializing on {busiest.node}": busiest.serialize_s,
-        "waiting for each other": busiest.wait_s,
-        "what no stage accounts for (HTTP, scheduling)": busiest.residual_s,
-    }
+    busiest = max(stages, key=lambda stage: stage.compute_s)
+    parts = {f"computing on {busiest.node}": busiest.compute_s, f"serializing on {busiest.node}": busiest.serialize_s}
+    if pipeline is not None and pipeline.round_trip_s > 0:
+        in_flight = max(1.0, pipeline.round_trip_s / busiest.wall_s)
+        parts["the wire"] = pipeline.wire_s / in_flight
+    parts["outside the stages (HTTP, scheduling)"] = busiest.residual_s
     return max(parts, key=lambda name: parts[name])

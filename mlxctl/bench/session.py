@@ -13,7 +13,7 @@ from mlxctl.bench.metrics import main_metric, values
 from mlxctl.bench.moments import utc_now
 from mlxctl.bench.records import Run, Workload
 from mlxctl.bench.schedule import Standing, shuffled, wants_more, warm_enough
-from mlxctl.bench.stage_times import spans
+from mlxctl.bench.stage_times import pipeline_span, spans
 from mlxctl.bench.suites import Suite
 
 WARM_UP_INDEX = 1_000_000
@@ -87,6 +87,7 @@ class Session:
         self._say(workload, warm_up)
         before, started_at = await self.endpoint.status(), utc_now()
         measured = await self.meter.run(workload, index)
+        after = await self.endpoint.status()
         run = Run(
             devices=self.order.devices,
             visit=self.order.visit,
@@ -96,7 +97,8 @@ class Session:
             started_at=started_at,
             wall_s=measured.wall_s,
             answers=measured.answers,
-            stages=spans(before, await self.endpoint.status(), measured.wall_s),
+            stages=spans(before, after, measured.wall_s),
+            pipeline=pipeline_span(before, after),
             load_1m=load_1m(),
         )
         self._runs.append(run)

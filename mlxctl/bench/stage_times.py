@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlxctl.bench.records import Device, StageSpan
+from mlxctl.bench.records import Device, PipelineSpan, StageSpan
 
 Status = Mapping[str, Any]
 
@@ -55,21 +55,31 @@ def _span(before: Status, after: Status, wall_s: float) -> StageSpan:
     def passed(name: str) -> float:
         return max(0.0, float(second.get(name, 0.0)) - float(first.get(name, 0.0)))
 
-    compute_s = passed("graph_s") + passed("eval_s")
-    known = {"serialize_s": passed("serialize_s"), "send_s": passed("wire_s"), "wait_s": passed("wait_s")}
+    compute_s, idle_s, wire_s, serialize_s = map(passed, ("compute_s", "wait_s", "receive_s", "serialize_s"))
+    outside_s = max(0.0, compute_s + idle_s - wall_s)  # between the readings, but not within the run
+    wait_s = max(0.0, idle_s - outside_s - wire_s)
     return StageSpan(
         stage=after["stage"],
         node=after["node"],
         steps=round(passed("steps")),
         wall_s=wall_s,
         compute_s=compute_s,
-        queue_s=passed("queue_s"),
-        residual_s=wall_s - compute_s - sum(known.values()),
-        sent_bytes=_sent_bytes(before, after),
-        **known,
+        graph_s=passed("graph_s"),
+        serialize_s=serialize_s,
+        wire_s=wire_s,
+        wait_s=wait_s,
+        residual_s=wall_s - compute_s - serialize_s - wire_s - wait_s,
+        sent_bytes=round(passed("sent_bytes")),
     )
 
 
-def _sent_bytes(before: Status, after: Status) -> int | None:
-    first, second = before.get("sent_bytes"), after.get("sent_bytes")
-    return None if first is None or second is None else max(0, second - first)
+def pipeline_span(before: Status | None, after: Status | None) -> PipelineSpan | None:
+    """Of the whole pipeline; None where the server does not tell."""
+    first, second = ((status or {}).get("steps") for status in (before, after))
+    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
+        return None
+    return PipelineSpan(
+        steps=second["steps"] - first["steps"],
+        round_trip_s=second["round_trip_s"] - first["round_trip_s"],
+        wire_s=second["wire_s"] - first["wire_s"],
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlxctl.bench.metrics import BY_NAME
 from mlxctl.bench.records import Head, Run, Visit
 from mlxctl.bench.report import Against, Equality, Result, Scaling, Sentence, StageTime
 from mlxctl.bench.statistics import Interval
@@ -153,15 +152,15 @@ def _bounds(found: Findings) -> Iterator[Sentence]:
 
 
 def _predictions(found: Findings) -> Iterator[Sentence]:
-    for each in found.against:
-        if each.metric in ("tg_tps", "aggregate_tps") and each.predicted:
-            unit = BY_NAME[each.metric].unit
-            off = each.measured / each.predicted - 1
-            text = (
-                f"{each.workload} on {_devices(each.devices)}: `plan` predicts {each.predicted:.1f} {unit}, "
-                f"measured are {each.measured:.1f} ({off:+.0%})."
-            )
-            yield Sentence(tone="plain", text=text)
+    offs = {each: each.measured / each.predicted - 1 for each in found.against if each.predicted}
+    if not offs:
+        return
+    low, high = min(offs, key=lambda each: offs[each]), max(offs, key=lambda each: offs[each])
+    text = (
+        f"Against what `plan` predicts, measured are {offs[low]:+.0%} ({low.workload} {low.metric}, "
+        f"{_devices(low.devices)}) to {offs[high]:+.0%} ({high.workload} {high.metric}, {_devices(high.devices)})."
+    )
+    yield Sentence(tone="plain", text=text)
 
 
 def _noise(found: Findings) -> Iterator[Sentence]:

@@ -58,7 +58,7 @@ def bench(
     from mlxctl.cli.bench_options import attached_cluster, chosen_profile, chosen_suite, profile_text
     from mlxctl.cli.bench_output import outputs
 
-    suite = chosen_suite(quick, full, _asked(pp, tg, depth, concurrency, rate, turns, prompts, runs))
+    suite = chosen_suite(quick, full, asked(pp, tg, depth, concurrency, rate, turns, prompts, runs))
     cluster = attached_cluster(attach) if attach is not None else None
     if cluster is not None:
         chosen = cluster.profile
@@ -71,10 +71,10 @@ def bench(
     files = outputs(output or [], chosen.name)
     wish = Wish(suite, seed, counts, f"bench of {chosen.name}", attached=cluster is not None)
     report = _measure(chosen, profile_text(profile, chosen), wish, files, cluster)
-    _finish(report, files, as_json=as_json)
+    finish(report, files, as_json=as_json)
 
 
-def _asked(
+def asked(
     pp: str | None,
     tg: int | None,
     depth: str | None,
@@ -84,6 +84,7 @@ def _asked(
     prompts: Path | None,
     runs: str | None,
 ) -> dict[str, Any]:
+    """What the options of a suite say, by its fields; None where nothing was said. Raises UsageError."""
     from mlxctl.cli.bench_options import numbers, prompt_lines
 
     least_most = numbers("--runs", runs, int)
@@ -157,7 +158,8 @@ def _end(how: Any, message: str | None = None) -> Any:
     return End(ended_at=utc_now(), how=how, message=message, hosts=(this_host(None),))
 
 
-def _finish(report: Report, files: list[Path], *, as_json: bool) -> None:
+def finish(report: Report, files: list[Path], *, as_json: bool) -> None:
+    """Show the report, write its files, and leave with 1 if something is wrong, 130 if it was interrupted."""
     from mlxctl.cli.bench_output import write_all
     from mlxctl.cli.bench_summary import render
 
