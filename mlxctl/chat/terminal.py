@@ -36,7 +36,7 @@ class Terminal:
         )
 
     def read(self) -> str:
-        """One entry; Ctrl-C drops what was typed. Raises EOFError (Ctrl-D), KeyboardInterrupt (Ctrl-C, nothing typed)."""
+        """One entry; Ctrl-C drops what was typed. Raises EOFError (Ctrl-D), KeyboardInterrupt (Ctrl-C on nothing)."""
         return self._session.prompt()
 
 

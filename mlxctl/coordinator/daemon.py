@@ -24,6 +24,7 @@ from typing import Any
 
 from mlxctl import paths
 from mlxctl.api.app import Access, ServedModel, create_app
+from mlxctl.awake import kept_awake
 from mlxctl.checkpoint import resolve_model
 from mlxctl.coordinator.connections import raise_descriptor_limit
 from mlxctl.coordinator.control import create_control_app
@@ -122,6 +123,7 @@ class Daemon:
         stack.push_async_callback(_settle, tokenizer)
         await run_phases(PHASES, self._launch, self._report(record), stack)
         await self._serve(stack, api_socket, base_url, self._access(api_key), await tokenizer)
+        stack.enter_context(kept_awake())
         record.write("ready", base_url)
         self._finish_bring_up()
 

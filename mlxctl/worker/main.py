@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc
 
+from mlxctl.awake import kept_awake
 from mlxctl.errors import LaunchError, PortTaken
 from mlxctl.stdin import read_line
 from mlxctl.wire.identity import Identity, PrivateKey
@@ -94,7 +95,8 @@ def run(name: str, host: str, port: int, port_tries: int, store: Path, store_onl
     _say({"port": bound})
     code = 0
     try:
-        life.wait()
+        with kept_awake():
+            life.wait()
     except LaunchError as error:
         log.error("%s", error)
         code = error.exit_code

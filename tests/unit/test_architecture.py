@@ -14,13 +14,14 @@ pytestmark = pytest.mark.unit
 ROOT = Path(mlxctl.__file__).parent
 
 # What each part may import of the others. errors, request, paths, facts and rpc are the common ground.
-COMMON = {"errors", "request", "paths", "facts", "rpc", "stdin", "__init__"}
+COMMON = {"errors", "request", "paths", "facts", "rpc", "stdin", "awake", "__init__"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "request": set(),
     "facts": set(),
     "paths": set(),
     "stdin": set(),
+    "awake": set(),
     "rpc": set(),
     "canary": set(),
     "profile": set(),
