@@ -1,8 +1,9 @@
-"""`mlxctl models`: which models, and which of their layers, are where on this machine, with sizes."""
+"""`mlxctl models`: which models, and which of their layers, are where; fill nodes ahead of time; make room."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,20 +16,61 @@ if TYPE_CHECKING:
 
 SCHEMA = "mlxctl.models/1"
 PLACES = {"builtin": "built in", "hub": "hub cache", "store": "layer store"}
+ACTIONS = ("list", "pull", "push", "remove", "prune")
 
 
 def models(
-    action: Annotated[str, typer.Argument(help="list")] = "list",
-    verify: Annotated[bool, typer.Option("--verify", help="hash what is in the layer store again")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=f'the list as "{SCHEMA}"')] = False,
+    action: Annotated[str, typer.Argument(help="list, pull, push, remove or prune")] = "list",
+    model: Annotated[str | None, typer.Argument(help="for pull, push, remove: which model")] = None,
+    profile: Annotated[str | None, typer.Argument(help="for pull, push: whose nodes; default: this machine")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="list: hash what is in the layer store again")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="remove, prune: do not ask")] = False,
+    accept_new_host_keys: Annotated[
+        bool, typer.Option("--accept-new-host-keys", help="pull, push: trust machines not seen before")
+    ] = False,
+    wheelhouse: Annotated[Path | None, typer.Option(help="pull, push: folder of what nodes install")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one document on stdout")] = False,
 ) -> None:
-    """List the models and layers that are on this machine."""
+    """List which models and layers are on this machine; pull or push a model to the nodes of a profile; make room.
+
+    pull has nodes read their layers of a hub's model from there; push sends them what this machine has; remove takes a
+    model out of this machine's layer store; prune what nothing will read any more.
+    """
+    _check(action, model, profile)
+    if action == "list":
+        _list(verify, as_json)
+    elif action in ("pull", "push"):
+        from mlxctl.cli.models_fill import fill
+
+        assert model is not None
+        fill(action, model, profile, accept_new_host_keys=accept_new_host_keys, wheelhouse=wheelhouse, as_json=as_json)
+    else:
+        from mlxctl.cli.models_clean import clean
+
+        clean(model, yes=yes, as_json=as_json)
+
+
+def _check(action: str, model: str | None, profile: str | None) -> None:
+    """Raises UsageError for words that do not go together."""
+    import difflib
+
+    from mlxctl.errors import UsageError
+
+    if action not in ACTIONS:
+        near = difflib.get_close_matches(action, ACTIONS, 1)
+        raise UsageError(f"there is no models {action}", hint=f"mlxctl models {near[0] if near else 'list'}")
+    if action in ("pull", "push", "remove") and model is None:
+        raise UsageError(f"models {action} needs a model", hint=f"mlxctl models {action} org/name")
+    if (action in ("list", "prune") and model) or (action == "remove" and profile):
+        raise UsageError(f"models {action} takes no {'profile' if action == 'remove' else 'model'}")
+
+
+def _list(verify: bool, as_json: bool) -> None:
     from mlxctl.checkpoint.installed import built_in, in_hub_cache
     from mlxctl.cli.output import console, print_json
     from mlxctl.paths import store_dir
     from mlxctl.worker.layer_store import LayerStore
 
-    _refuse_others(action)
     store = LayerStore(store_dir())
     rows = [_installed("builtin", built_in()), *(_installed("hub", model) for model in in_hub_cache())]
     rows += [_stored(store, model, verify) for model in store.models()]
@@ -37,19 +79,6 @@ def models(
     else:
         console().print(_table(rows))
     _report_damage(rows)
-
-
-def _refuse_others(action: str) -> None:
-    """Raises UsageError for everything but `list`."""
-    from mlxctl.errors import UsageError
-
-    if action in ("push", "pull"):
-        raise UsageError(
-            f"models {action} fills other machines ahead of time, and other machines cannot be nodes yet",
-            hint="nodes on this machine read its folders of models; `hf download ID` fills the hub cache",
-        )
-    if action != "list":
-        raise UsageError(f"there is no models {action}", hint="mlxctl models list")
 
 
 def _report_damage(rows: Sequence[dict[str, Any]]) -> None:
@@ -84,6 +113,7 @@ def _stored(store: LayerStore, model: StoredModel, verify: bool) -> dict[str, An
         "partial_bytes": model.partial_bytes,
         "layers": sorted(piece.needs[0] for piece in model.pieces if _is_layer(piece.needs, manifest.layer_count)),
         "layer_count": manifest.layer_count,
+        "revision": manifest.origin.commit if manifest.origin else None,
         "damaged": store.damaged(model) if verify else None,
     }
 

@@ -33,12 +33,15 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """What the store has of one model. `pieces` are whole; `partial_bytes` are of others."""
+    """What the store has of one model. `pieces` are whole; `partial_bytes` are of others. `stored_at` is Unix time in
+    seconds.
+    """
 
     key: str
     manifest: Manifest
     pieces: tuple[PieceEntry, ...]
     partial_bytes: int
+    stored_at: float
 
     @property
     def size_bytes(self) -> int:
@@ -164,7 +167,9 @@ class LayerStore:
             return None
         whole = tuple(piece for piece in manifest.pieces if _is_whole(self.folder(key), piece))
         rest = (piece for piece in manifest.pieces if piece not in whole)
-        return StoredModel(key, manifest, whole, sum(self._held(self.folder(key), piece) for piece in rest))
+        partial_bytes = sum(self._held(self.folder(key), piece) for piece in rest)
+        stored_at = (self.folder(key) / MANIFEST).stat().st_mtime
+        return StoredModel(key, manifest, whole, partial_bytes, stored_at)
 
     @staticmethod
     def _held(folder: Path, piece: PieceEntry) -> int:

@@ -89,7 +89,63 @@ def test_damage_is_found_and_named(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "model-layer-00001.safetensors" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("action", "says"), [("push", "cannot be nodes yet"), ("pull", "yet"), ("eat", "no models")])
-def test_what_is_not_there_yet_is_refused(action: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["models", action]) == 2
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["push"], "models push needs a model"),
+        (["pull", "canary"], "canary is no hub id"),
+        (["prun"], "mlxctl models prune"),
+        (["list", "canary"], "takes no model"),
+        (["remove", "canary", "local"], "takes no profile"),
+    ],
+)
+def test_words_that_do_not_go_together_are_refused(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models", *words]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_nothing_is_removed_unless_agreed_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fill_store(tmp_path)
+    assert run(["models", "remove", "canary"]) == 0
+    said = capsys.readouterr().err
+    assert str(folder) in said and "MiB" in said and "nothing was removed; --yes does it" in said
+    assert folder.exists()
+
+
+def test_a_model_is_removed_with_all_its_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fill_store(tmp_path)
+    size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+    assert run(["models", "remove", "canary", "--yes", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["removed"], document["size_bytes"]) == ("mlxctl.removed/1", True, size_bytes)
+    assert not folder.exists()
+
+
+def test_what_is_not_ours_to_remove_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "remove", "someone/tiny", "--yes"]) == 1
+    assert "nothing of someone/tiny" in capsys.readouterr().err
+
+
+def test_pruning_takes_what_nothing_will_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fill_store(tmp_path)
+    partial = folder / "model-layer-00005.safetensors.partial"
+    partial.write_bytes(b"beginning")
+    unknown = folder.with_name("0" * 64)
+    unknown.mkdir()
+    (unknown / "model-layer-00000.safetensors").write_bytes(b"whose?")
+    assert run(["models", "prune", "--yes", "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert sorted((file["path"], file["size_bytes"]) for file in files) == [(str(unknown), 6), (str(partial), 9)]
+    assert not partial.exists() and not unknown.exists() and folder.exists()
+
+
+def test_a_transfer_under_way_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fill_store(tmp_path)
+    store = LayerStore(tmp_path / "home" / "store")
+    piece = next(piece for piece in store.models()[0].manifest.pieces if piece.name == "model-layer-00005.safetensors")
+    with store.receive(folder.name, piece.name, piece.size_bytes):
+        assert run(["models", "prune", "--yes"]) == 0
+        assert (folder / f"{piece.name}.partial").exists()
+    assert "nothing to remove" in capsys.readouterr().err
