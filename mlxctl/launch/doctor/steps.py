@@ -79,7 +79,7 @@ async def _network(launch: Launch, visits: Sequence[Visit], say: Say) -> list[Li
     """Listen where each worker would, dial from every other machine; notes ports, reach and link."""
     token = secrets.token_hex(TOKEN_BYTES)
     ours = _own_ports(launch.profile)
-    places = []
+    places: list[Place] = []
     for visit in visits:
         for node in visit.nodes if visit.agent is not None else ():
             probes = {place.port for place in places if place.visit is visit}
