@@ -58,7 +58,7 @@ VERBS = (
     Verb("plan", "Show which node would run which layers, and why."),
     Verb("logs", "Show the logs of all nodes, merged and labelled."),
     Verb("check", "Compare a model run in parts with the model run whole."),
-    Verb("models", "List models and layers here; bring them to nodes; make room."),
+    Verb("models", "List models and layers, bring them to nodes, make room."),
     Verb("doctor", "Check every node, link and port; each failure with what mends it."),
     Verb("wheelhouse", "Download what nodes install, for nodes without internet."),
     Verb("facts", "Say what this machine is; asked by a coordinator.", hidden=True),
