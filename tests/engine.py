@@ -127,7 +127,7 @@ class UnsplitEngine:
             mx.array(request.prompt),
             model,
             max_tokens=request.max_tokens,
-            sampler=lambda logprobs: sample(logprobs, [request.sampling], [next(positions)]),
+            sampler=lambda logprobs: _drawn(logprobs, request.sampling, next(positions)),
         )
         for made, (token, logprobs) in enumerate(steps, start=1):
             while self.hold_after is not None and made > self.hold_after and not generation.cancelled.wait(0.01):
@@ -141,6 +141,12 @@ class UnsplitEngine:
             record = _record(int(token), logprobs, request.sampling.top_logprobs)
             generation.give(int(token), "length" if made == request.max_tokens else None, record)
             yield True
+
+
+def _drawn(logprobs: mx.array, sampling: Sampling, position: int) -> mx.array:
+    draw = sample(logprobs, [sampling], [position])
+    mx.eval(draw.arrays)
+    return mx.array(draw.tokens())
 
 
 def _record(token: int, logprobs: mx.array, top: int | None) -> TokenLogprob | None:

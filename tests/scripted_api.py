@@ -89,7 +89,7 @@ STATUS: dict[str, Any] = {
             "rss_bytes": 200 << 20,
             "busy_share": 0.5,
             "steps": 7,
-            "lanes": 1,
+            "caches": 1,
         }
         for index in range(2)
     ],

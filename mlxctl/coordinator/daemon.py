@@ -29,7 +29,6 @@ from mlxctl.checkpoint import resolve_model
 from mlxctl.coordinator.connections import raise_descriptor_limit
 from mlxctl.coordinator.control import create_control_app
 from mlxctl.coordinator.engine import PipelineEngine
-from mlxctl.coordinator.latency import Latencies
 from mlxctl.coordinator.metrics import ClusterMetrics
 from mlxctl.coordinator.serving import HttpServer, bind_api, bind_control
 from mlxctl.coordinator.status import StatusBoard
@@ -166,8 +165,8 @@ class Daemon:
         poll = asyncio.create_task(self._board.run(), name="status")
         stack.push_async_callback(_settle, poll)
         served = ServedModel(self._profile.model, int(time.time()), launch.plan.context)
-        metrics = ClusterMetrics(self._board.document, Latencies())
-        app = create_app(engine, tokenizer, served, self._board.document, access, metrics.text)
+        metrics = ClusterMetrics(self._board.document, engine.latencies)
+        app = create_app(engine, tokenizer, served, self._board.document, access, metrics.text, self._board.refresh)
         control_path = paths.make_control_socket_dir(self._order.name)
         stack.callback(paths.remove_control_socket, self._order.name)
         control = create_control_app(self._board.document, self._stop_after)

@@ -20,7 +20,7 @@ _STAGE_GAUGES: Final = (
     ("active_bytes", "active_bytes", "memory that MLX holds now"),
     ("peak_bytes", "peak_bytes", "the most memory that MLX has held"),
     ("rss_bytes", "rss_bytes", "resident memory of the worker's process"),
-    ("lanes", "lanes", "sequences whose caches the stage holds"),
+    ("caches", "caches", "caches that the stage holds, those kept for prompts that begin alike included"),
 )
 _STAGE_LABELS: Final = ("stage", "node")
 _OUTCOMES: Final = ("completed", "failed", "cancelled")

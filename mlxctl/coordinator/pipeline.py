@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 
-from mlxctl.coordinator.scheduler import Operation, Step
+from mlxctl.coordinator.lanes import Operation
+from mlxctl.coordinator.scheduler import Step
 from mlxctl.errors import LaunchError, MlxctlError, StageLost
 from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.frames import Frame, parse_result
 from mlxctl.wire.parts import Assembler, split
+from mlxctl.wire.sampling import encode_wanted
 from mlxctl.wire.service import rpc_error
 
 log = logging.getLogger(__name__)
-
-_KINDS = {Operation.NEW: shard_pb2.CacheOperation.NEW, Operation.FREE: shard_pb2.CacheOperation.FREE}
 
 OnResult = Callable[[shard_pb2.ResultHeader], None]
 OnLost = Callable[[MlxctlError], None]
@@ -107,18 +107,24 @@ class Pipeline:
         return error
 
     def _header(self, step: Step) -> shard_pb2.FrameHeader:
-        header = shard_pb2.FrameHeader(
+        return shard_pb2.FrameHeader(
             deployment=self._deployment.id,
             epoch=self._deployment.epoch,
             lane=step.lane,
             step=step.step,
-            operations=[shard_pb2.CacheOperation(kind=_KINDS[kind], lane=lane) for kind, lane in step.operations],
-            rows=1 if step.tokens else 0,
-            columns=len(step.tokens),
-            token_ids=step.tokens,
+            operations=[_operation(operation) for operation in step.operations],
+            rows=len(step.rows),
+            columns=len(step.rows[0]) if step.rows else 0,
+            token_ids=itertools.chain.from_iterable(step.rows),
+            sampling=[encode_wanted(wanted) for wanted in step.wanted],
         )
-        if step.sampling is not None:
-            s = step.sampling
-            header.sampling.add(temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, min_p=s.min_p, seed=s.seed)
-            header.positions.append(step.position)
-        return header
+
+
+def _operation(operation: Operation) -> shard_pb2.CacheOperation:
+    return shard_pb2.CacheOperation(
+        kind=operation.kind.name,
+        handle=operation.handle,
+        others=operation.others,
+        rows=operation.rows,
+        tokens=operation.tokens,
+    )

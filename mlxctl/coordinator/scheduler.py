@@ -1,193 +1,457 @@
 """Which frame goes out next: pure state, events in, frames out. Called by the engine under its lock.
 
-Each session is a lane of its own. Frames of different sessions follow each other through the stages, so that with
-several sessions every stage has work; turns are taken in rounds, a frame a turn, so that a long prompt (chunk by chunk)
-never stalls the sessions that are decoding.
+Prompts are computed alone, chunk by chunk; then their sequence joins a lane, whose sequences are decoded together.
+Lanes follow each other through the stages, so that each has work, and chunks take turns with them, small enough that no
+running stream waits long (mlxctl/coordinator/pacing.py). Finished sequences stay on the stages for prompts that begin
+alike, as long as the planned KV budget has room for them.
 """
 
 from __future__ import annotations
 
-import enum
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from mlxctl.errors import Overloaded
-from mlxctl.request import FinishReason, GenerationRequest, Sampling
+from mlxctl.coordinator.admission import Queue
+from mlxctl.coordinator.lanes import Lane, LaneBook, Operation
+from mlxctl.coordinator.pacing import LANES_PER_STAGE, chunk_tokens, cycle_s, lane_count
+from mlxctl.coordinator.prefix_cache import Held, PrefixCache
+from mlxctl.coordinator.session import Session, rounded
+from mlxctl.coordinator.step_times import CHUNKS, StepTimes
+from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
+from mlxctl.wire.sampling import WantedToken
 
-PREFILL_CHUNK_TOKENS = 256
-RETRY_AFTER_S = 5
-FRAMES_PER_STAGE = 2  # in flight: one computing, one on its way
+CHUNKS_PER_STAGE = 2  # in flight where nothing is decoded: one computing, one on its way
+LEAST_SHARED_TOKENS = 16  # fewer are not worth a copy
+LEAST_AWAITED_TOKENS = 64  # so many more must be shared for a request to wait until another has computed them
+PATIENCE = 4  # of so many chunks one is the oldest prompt's, however long it is
+REBALANCE_EVERY = 64  # results, and whenever sequences have left
 
 
-class Operation(enum.Enum):
-    """What to do to a lane's caches before the step that it rides on."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the stages can do. `concurrency` sequences of `context` tokens fit; `queue` more may wait.
 
-    NEW = "new"
-    FREE = "free"
+    Without `batchable` every sequence has a lane of its own; `trim_limit`: see mlxctl/sharding/caches.py.
+    """
+
+    stages: int
+    context: int
+    concurrency: int
+    queue: int
+    batchable: bool = True
+    trim_limit: float = math.inf
+    chunk_tokens: int = 256
+
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens of cache that the plan has room for."""
+        return self.concurrency * rounded(self.context)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One frame: `tokens` of `lane` (none: only operations). `position` is set when the next token is wanted."""
+    """One frame: for each row of `lane` its tokens (no rows: only operations), and its draw if one is wanted."""
 
     lane: int
     step: int
-    tokens: tuple[int, ...]
-    operations: tuple[tuple[Operation, int], ...]
-    sampling: Sampling | None = None
-    position: int = 0
+    rows: tuple[tuple[int, ...], ...]
+    operations: tuple[Operation, ...]
+    wanted: tuple[WantedToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """A token (None: only the end) for the client of `lane`."""
+    """A token (None: only the end) for the client of session `id`."""
 
-    lane: int
+    id: int
     token: int | None
     finish_reason: FinishReason | None = None
+    logprob: TokenLogprob | None = None
+    cached: int = 0
 
 
-@dataclass(slots=True)
-class Session:
-    """Prompt, answer so far, and how much of both the stages have been given."""
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A frame under way: a lane's step, or (lane None) a chunk of `tokens` tokens."""
 
-    lane: int
-    request: GenerationRequest
-    emitted: list[int] = field(default_factory=list)
-    given: int = 0
-    steps: int = 0
-
-    @property
-    def known(self) -> int:
-        """Tokens that exist: the prompt and what was drawn."""
-        return len(self.request.prompt) + len(self.emitted)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is a token to give. While one is being drawn there is not."""
-        return self.given < self.known
-
-    def next_tokens(self) -> tuple[int, ...]:
-        """The next chunk. The prompt's last token goes alone, so that no other token touches the head."""
-        prompt = self.request.prompt
-        if self.given >= len(prompt):
-            return (self.emitted[self.given - len(prompt)],)
-        body_end = len(prompt) - 1
-        if self.given == body_end:
-            return (prompt[-1],)
-        return prompt[self.given : min(self.given + PREFILL_CHUNK_TOKENS, body_end)]
+    sessions: tuple[Session, ...]
+    lane: Lane | None
+    tokens: int
 
 
 class Scheduler:
-    """Sessions of one pipeline of `stage_count` stages; at most `concurrency` run, at most `queue_limit` wait."""
+    """Sessions of one pipeline."""
 
-    def __init__(self, stage_count: int, concurrency: int, queue_limit: int) -> None:
-        self._frame_limit = FRAMES_PER_STAGE * stage_count
-        self._concurrency = concurrency
-        self._queue_limit = queue_limit
-        self._waiting: deque[Session] = deque()
-        self._running: dict[int, Session] = {}
-        self._turns: deque[Session] = deque()
-        self._operations: list[tuple[Operation, int]] = []
-        self._next_lane = 1
-        self._in_flight = 0
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.times = StepTimes()
+        self.prefixes = PrefixCache(limits.trim_limit)
+        self._queue = Queue(limits.queue)
+        self._sessions: dict[int, Session] = {}
+        self._prefilling: list[Session] = []
+        self._ready: list[Session] = []
+        self._book = LaneBook()
+        self._turns: list[Lane] = []
+        self._flights: dict[tuple[int, int], _Flight] = {}
+        self._next_id = 1
+        self._decodes_since_chunk = 0
+        self._round_tokens = 0
+        self._chunk_turns = 0
+        self._results = 0
+        self._is_unsettled = False
+        self._is_uneven = False
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        return len(self._sessions)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def in_flight(self) -> int:
         """Frames sent whose result has not come back."""
-        return self._in_flight
+        return len(self._flights)
+
+    @property
+    def lane_rows(self) -> tuple[int, ...]:
+        """Sequences in each lane."""
+        return tuple(len(lane.sessions) for lane in self._book.lanes)
+
+    @property
+    def prefilling(self) -> int:
+        """Sequences whose prompts are being computed."""
+        return len(self._prefilling)
 
     def submit(self, request: GenerationRequest) -> int:
-        """Queue `request`; return its lane. Raises Overloaded."""
-        if len(self._waiting) >= self._queue_limit and len(self._running) >= self._concurrency:
-            raise Overloaded(f"{self._queue_limit} requests are waiting already", retry_after_s=RETRY_AFTER_S)
-        session = Session(self._next_lane, request)
-        self._next_lane += 1
-        self._waiting.append(session)
-        return session.lane
+        """Queue `request`; return its id. Raises Overloaded."""
+        if self.running + self.waiting >= self.limits.concurrency:
+            self._queue.check()
+        session = Session(self._next_id, request)
+        self._next_id += 1
+        self._queue.put(session)
+        return session.id
 
-    def cancel(self, lane: int) -> bool:
-        """Forget `lane`, free its caches with the next frame; False if it is gone already."""
-        session = self._running.pop(lane, None)
+    def cancel(self, id: int) -> bool:
+        """End session `id`, give its caches up with the next frame; False if it is gone already."""
+        session = self._sessions.get(id)
         if session is None:
-            waiting = [s for s in self._waiting if s.lane != lane]
-            was_waiting = len(waiting) < len(self._waiting)
-            self._waiting = deque(waiting)
-            return was_waiting
-        self._turns = deque(s for s in self._turns if s.lane != lane)
-        self._operations.append((Operation.FREE, lane))
+            return self._queue.remove(id)
+        self._end(session)
         return True
 
-    def cancel_all(self) -> list[int]:
-        """Forget every session without freeing anything (the stages are gone); return their lanes."""
-        lanes = [*self._running, *(session.lane for session in self._waiting)]
-        self._running.clear()
-        self._waiting.clear()
+    def clear(self) -> None:
+        """Forget everything without freeing anything: the stages are gone."""
+        for session in self._sessions.values():
+            session.is_over = True
+        self._sessions.clear()
+        self._queue.clear()
+        self._prefilling.clear()
+        self._ready.clear()
+        self._book = LaneBook()
         self._turns.clear()
-        self._operations.clear()
-        self._in_flight = 0
-        return lanes
+        self._flights.clear()
+        self.prefixes.clear()
 
-    def result(self, lane: int, token: int | None) -> Emitted | None:
-        """Take the answer to a frame of `lane`; return what its client gets. Frames of forgotten lanes give None."""
-        self._in_flight -= 1
-        session = self._running.get(lane)
-        if session is None:
-            return None
-        if token is None:
-            return None
-        if token in session.request.stop_ids:
-            self.cancel(lane)
-            return Emitted(lane, None, "stop")
-        session.emitted.append(token)
-        if len(session.emitted) >= session.request.max_tokens:
-            self.cancel(lane)
-            return Emitted(lane, token, "length")
-        self._turns.append(session)
-        return Emitted(lane, token)
+    def result(
+        self,
+        lane: int,
+        step: int,
+        tokens: Sequence[int],
+        stage_s: Sequence[float] = (),
+        logprobs: Sequence[TokenLogprob | None] = (),
+    ) -> list[Emitted]:
+        """Take the answer to a frame; return what clients get. Rows of sessions that have ended give nothing."""
+        flight = self._flights.pop((lane, step), None)
+        if flight is None:
+            return []
+        self._results += 1
+        if flight.lane is None:
+            if stage_s:
+                self.times.add_chunk(flight.tokens, stage_s)
+            return []
+        if stage_s:
+            self.times.add_decode(len(flight.sessions), stage_s)
+        self._landed(flight.lane)
+        records = logprobs or [None] * len(tokens)
+        drawn = zip(flight.sessions, tokens, records, strict=True)
+        return [self._emit(session, token, record) for session, token, record in drawn if not session.is_over]
 
-    def next_steps(self) -> Iterable[Step]:
+    def failed(self, lane: int, step: int) -> list[int]:
+        """A stage could not compute a frame: forget its sessions and caches; return the sessions' ids."""
+        flight = self._flights.pop((lane, step), None)
+        if flight is None:
+            return []
+        sessions: Sequence[Session] = flight.sessions
+        if flight.lane is not None and flight.lane in self._book.lanes:
+            sessions = flight.lane.sessions
+            self._book.free(self._book.close(flight.lane))
+            if flight.lane in self._turns:
+                self._turns.remove(flight.lane)
+        lost = [session for session in sessions if not session.is_over]
+        for session in lost:
+            session.is_broken = True
+            self._end(session)
+        return [session.id for session in lost]
+
+    def forget_prefixes(self, share: float) -> None:
+        """Free the caches of at least `share` of all held tokens: the stages hold more than was planned."""
+        held = sum(rounded(len(held.tokens)) for held in self.prefixes)
+        self._make_room(math.floor(held * (1 - share)))
+
+    def next_steps(self) -> Iterator[Step]:
         """The frames to send now, in order. At the end nothing that could go out is left."""
+        self._settle()
         self._admit()
-        while self._turns and self._in_flight < self._frame_limit:
-            yield self._step(self._turns.popleft())
-        if self._operations:
-            yield Step(0, 0, (), self._take_operations())
+        self._place()
+        if self._is_uneven or self._results % REBALANCE_EVERY == 0:
+            self._is_uneven = not self._rebalance()
+        while (step := self._next_frame()) is not None:
+            yield step
+        if self._book.operations and not self._flights:
+            yield Step(0, 0, (), self._book.take_operations())
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._concurrency:
-            session = self._waiting.popleft()
-            self._running[session.lane] = session
-            self._turns.append(session)
-            self._operations.append((Operation.NEW, session.lane))
+    def _next_frame(self) -> Step | None:
+        if self._chunk_is_due():
+            return self._chunk()
+        lane = next((lane for lane in self._turns if not lane.in_flight), None)
+        decoding = sum(lane.in_flight for lane in self._book.lanes)
+        if lane is not None and decoding < LANES_PER_STAGE * self.limits.stages:
+            return self._decode(lane)
+        return None
 
-    def _step(self, session: Session) -> Step:
-        tokens = session.next_tokens()
-        session.given += len(tokens)
-        wanted = session.given >= len(session.request.prompt)
-        step = Step(
-            session.lane,
-            session.steps,
-            tokens,
-            self._take_operations(),
-            session.request.sampling if wanted else None,
-            session.given,
-        )
-        session.steps += 1
-        self._in_flight += 1
-        if session.is_ready:
-            self._turns.append(session)
+    def _chunk_is_due(self) -> bool:
+        """So many tokens of prompts a round of the lanes; where there are none, what keeps the stages busy."""
+        if not self._prefilling:
+            return False
+        if self._decodes_since_chunk >= len(self._book.lanes):
+            self._decodes_since_chunk, self._round_tokens = 0, self._chunk_size()
+        chunks = sum(flight.lane is None for flight in self._flights.values())
+        return chunks < CHUNKS_PER_STAGE * self.limits.stages and self._round_tokens > 0
+
+    def _chunk_size(self) -> int:
+        lanes, limits = self._book.lanes, self.limits
+        left = sum(session.prompt_left for session in self._prefilling)
+        stream_s = cycle_s(self.times, sum(self.lane_rows), len(lanes)) if lanes else None
+        return chunk_tokens(self.times, limits.stages, left, limits.chunk_tokens, stream_s, bool(lanes))
+
+    def _chunk(self) -> Step:
+        session = self._next_prompt()
+        tokens = session.take_chunk(self._round_tokens)
+        self._round_tokens -= max(len(tokens), CHUNKS[0])
+        step = self._step(session.handle, (tokens,), _Flight((session,), None, len(tokens)))
+        if session.prompt_left == 0:
+            self._prompt_done(session)
         return step
 
-    def _take_operations(self) -> tuple[tuple[Operation, int], ...]:
-        operations, self._operations = tuple(self._operations), []
-        return operations
+    def _next_prompt(self) -> Session:
+        """The shortest rest first, but now and then the oldest, so that nobody waits for ever."""
+        self._chunk_turns += 1
+        if self._chunk_turns % PATIENCE == 0:
+            return self._prefilling[0]
+        return min(self._prefilling, key=lambda session: session.prompt_left)
+
+    def _prompt_done(self, session: Session) -> None:
+        self._prefilling.remove(session)
+        if session.is_awaited and session.given <= self.limits.trim_limit:
+            self._hold(self._book.copy(session.handle, session.given), session.held_tokens)
+            self._admit()
+        self._ready.append(session)
+        self._place()
+
+    def _decode(self, lane: Lane) -> Step:
+        self._turns.remove(lane)
+        lane.in_flight = True
+        self._decodes_since_chunk += 1
+        rows = tuple((session.take_token(),) for session in lane.sessions)
+        wanted = tuple(session.wanted() for session in lane.sessions)
+        return self._step(lane.handle, rows, _Flight(tuple(lane.sessions), lane, 1), wanted)
+
+    def _step(
+        self, handle: int, rows: tuple[tuple[int, ...], ...], flight: _Flight, wanted: tuple[WantedToken, ...] = ()
+    ) -> Step:
+        step = Step(handle, self._book.take_step(handle), rows, self._book.take_operations(), wanted)
+        self._flights[handle, step.step] = flight
+        return step
+
+    def _landed(self, lane: Lane) -> None:
+        lane.in_flight = False
+        if lane in self._book.lanes and lane not in self._turns:
+            self._turns.append(lane)
+
+    def _emit(self, session: Session, token: int, logprob: TokenLogprob | None) -> Emitted:
+        if token in session.request.stop_ids:
+            self._end(session)
+            return Emitted(session.id, None, "stop", cached=session.cached)
+        session.emitted.append(token)
+        is_full = len(session.emitted) >= session.request.max_tokens
+        if is_full:
+            self._end(session)
+        return Emitted(session.id, token, "length" if is_full else None, logprob, session.cached)
+
+    def _end(self, session: Session) -> None:
+        session.is_over = self._is_unsettled = True
+        del self._sessions[session.id]
+
+    def _settle(self) -> None:
+        """Take sessions that have ended out of their lanes; hold their caches, or free them."""
+        if not self._is_unsettled:
+            return
+        self._is_unsettled = False
+        for alone in (self._prefilling, self._ready):
+            for session in [session for session in alone if session.is_over]:
+                alone.remove(session)
+                self._give_up(session.handle, session)
+        for lane in list(self._book.lanes):
+            gone = [session for session in lane.sessions if session.is_over]
+            if gone:
+                self._leave(lane, gone)
+        self._is_uneven = True
+
+    def _leave(self, lane: Lane, gone: list[Session]) -> None:
+        if len(lane.sessions) == 1:
+            handle = self._book.close(lane)
+            if lane in self._turns:
+                self._turns.remove(lane)
+            self._give_up(handle, gone[0])
+            return
+        for session in gone:
+            if session.given >= LEAST_SHARED_TOKENS and not session.is_broken:
+                self._hold(self._book.extract(lane, session), session.held_tokens)
+        if len(gone) < len(lane.sessions):
+            self._book.drop(lane, gone)
+            return
+        self._book.free(self._book.close(lane))
+        if lane in self._turns:
+            self._turns.remove(lane)
+
+    def _give_up(self, handle: int, session: Session) -> None:
+        """The session needs its caches no longer: keep them for prompts that begin alike, or free them."""
+        if session.given < LEAST_SHARED_TOKENS or session.is_broken:
+            self._book.free(handle)
+        else:
+            self._hold(handle, session.held_tokens)
+
+    def _hold(self, handle: int, tokens: tuple[int, ...]) -> None:
+        for useless in self.prefixes.add(Held(handle, tokens)):
+            self._book.free(useless.handle)
+        self._make_room(self._free_tokens())
+
+    def _free_tokens(self) -> int:
+        """Tokens of cache that no running session may come to need."""
+        alone = sum(session.charge_tokens for session in (*self._prefilling, *self._ready) if not session.is_over)
+        lanes = sum(lane.charge_tokens for lane in self._book.lanes)
+        return self.limits.cache_tokens - alone - lanes
+
+    def _make_room(self, tokens: int) -> None:
+        """Free the caches not used for longest until those held need at most `tokens` tokens."""
+        held = sum(rounded(len(held.tokens)) for held in self.prefixes)
+        while held > tokens and (oldest := self.prefixes.oldest()) is not None:
+            self.prefixes.remove(oldest)
+            self._book.free(oldest.handle)
+            held -= rounded(len(oldest.tokens))
+
+    def _admit(self) -> None:
+        while self.running < self.limits.concurrency:
+            session = self._queue.take(self._is_startable)
+            if session is None:
+                return
+            self._sessions[session.id] = session
+            self._start(session)
+            self._make_room(self._free_tokens())
+
+    def _is_startable(self, session: Session) -> bool:
+        """Not while another prompt that begins alike is being computed: afterwards it can be shared."""
+        body = session.request.prompt[:-1]
+        for other in self._prefilling:
+            theirs = other.request.prompt[:-1]
+            if len(theirs) > self.limits.trim_limit:
+                continue
+            shared = _common(body, theirs)
+            if shared >= LEAST_AWAITED_TOKENS and shared >= self._shared_tokens(body) + LEAST_AWAITED_TOKENS:
+                other.is_awaited = True
+                return False
+        return True
+
+    def _shared_tokens(self, body: tuple[int, ...]) -> int:
+        found = self.prefixes.find(body)
+        return found[1] if found is not None else 0
+
+    def _start(self, session: Session) -> None:
+        found = self.prefixes.find(session.request.prompt[:-1])
+        if found is not None and found[1] >= LEAST_SHARED_TOKENS:
+            held, session.given = found
+            session.cached = session.given
+            session.handle = self._book.copy(held.handle, session.given)
+        else:
+            session.handle = self._book.new()
+        (self._prefilling if session.prompt_left else self._ready).append(session)
+
+    def _place(self) -> None:
+        """Give sequences whose prompts are computed their lanes."""
+        if not self._ready:
+            return
+        target = self._lane_target(len(self._ready) + sum(self.lane_rows))
+        joining: dict[int, list[Session]] = {}
+        for session in self._ready:
+            if len(self._book.lanes) < target:
+                self._book.open(session)
+                self._turns.append(self._book.lanes[-1])
+            else:
+                place = min(range(len(self._book.lanes)), key=lambda at: self._fit(at, joining.get(at, ()), session))
+                joining.setdefault(place, []).append(session)
+        for place, sessions in joining.items():
+            self._book.join(self._book.lanes[place], sessions)
+        self._ready.clear()
+
+    def _fit(self, place: int, joining: Sequence[Session], session: Session) -> tuple[int, int]:
+        lane = self._book.lanes[place]
+        return len(lane.sessions) + len(joining), abs(lane.longest - session.given)
+
+    def _lane_target(self, sequences: int) -> int:
+        if not self.limits.batchable:
+            return sequences
+        return lane_count(self.times, self.limits.stages, sequences, len(self._book.lanes))
+
+    def _rebalance(self) -> bool:
+        """Bring the number of lanes and their sizes nearer to what the measured step times say; False if a lane that is
+        to change is under way. One move at a time.
+        """
+        rows = self.lane_rows
+        if not rows or not self.limits.batchable:
+            return True
+        target = self._lane_target(sum(rows))
+        share = -(-sum(rows) // target)
+        lanes = sorted(self._book.lanes, key=lambda lane: len(lane.sessions))
+        smallest, largest = lanes[0], lanes[-1]
+        if len(rows) > target:
+            if smallest.in_flight:
+                return False
+            self._turns.remove(smallest)
+            self._book.merge(smallest, lanes[1])
+        elif len(largest.sessions) > share and (
+            len(rows) < target or len(largest.sessions) > len(smallest.sessions) + 1
+        ):
+            if largest.in_flight:
+                return False
+            self._split(largest, share, smallest if len(rows) == target else None)
+        return True
+
+    def _split(self, largest: Lane, share: int, smallest: Lane | None) -> None:
+        if smallest is not None:
+            self._book.split(largest, (len(largest.sessions) - len(smallest.sessions)) // 2, smallest)
+        else:
+            self._book.split(largest, len(largest.sessions) - share, None)
+            self._turns.append(self._book.lanes[-1])
+
+
+def _common(one: Iterable[int], other: Iterable[int]) -> int:
+    """Length of the common beginning."""
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

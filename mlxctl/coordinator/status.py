@@ -29,7 +29,7 @@ class StageReading:
 
     def next(self, reply: shard_pb2.StatusReply) -> StageReading:
         passed_s = reply.up_s - self.reply.up_s
-        share = (reply.busy_s - self.reply.busy_s) / passed_s if passed_s > 0 else 0.0
+        share = (reply.profile.busy_s - self.reply.profile.busy_s) / passed_s if passed_s > 0 else 0.0
         return StageReading(reply, min(max(share, 0.0), 1.0))
 
 
@@ -92,7 +92,18 @@ class StatusBoard:
             "requests": counts,
             "tokens_per_s": round(tokens_per_s, 3),
             "tokens_generated": tokens_generated,
+            "lanes": asdict(self._engine.lanes()),
+            "steps": self._steps(),
             "problem": problem.line if problem is not None else None,
+        }
+
+    def _steps(self) -> dict[str, Any]:
+        log = self._engine.steps
+        return {
+            "steps": log.steps,
+            "round_trip_s": round(log.round_trip_s, 6),
+            "wire_s": round(log.wire_s, 6),
+            "decode_medians": log.decode_medians_s(),
         }
 
     def _stage(self, index: int) -> dict[str, Any]:
@@ -116,5 +127,21 @@ class StatusBoard:
             "rss_bytes": reply.rss_bytes,
             "busy_share": round(reading.busy_share, 4),
             "steps": reply.steps,
-            "lanes": reply.lanes,
+            "caches": reply.lanes,
+            "profile": _profile(reply),
         }
+
+
+def _profile(reply: shard_pb2.StatusReply) -> dict[str, Any]:
+    """Where the stage's time went since the load, in seconds; `wait_s` is without work."""
+    profile = reply.profile
+    return {
+        "steps": reply.steps,
+        "receive_s": round(profile.receive_s, 6),
+        "graph_s": round(profile.graph_s, 6),
+        "compute_s": round(profile.busy_s, 6),
+        "serialize_s": round(profile.serialize_s, 6),
+        "wait_s": round(max(0.0, reply.up_s - profile.busy_s), 6),
+        "sent_bytes": profile.sent_bytes,
+        "foreseen_steps": profile.foreseen_steps,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ class Deployment:
 
 
 class StageConnection:
-    """The coordinator's channel to the worker of one stage at `address` (host:port)."""
+    """The coordinator's channel to the worker of one stage at `address` (host:port).
+
+    Once loaded: whether its sequences can share a lane, and up to how many tokens its caches can be trimmed.
+    """
 
     def __init__(self, deployment: Deployment, stage: Stage, address: str, identity: Identity) -> None:
         self.deployment = deployment
@@ -41,6 +45,8 @@ class StageConnection:
         self.server_name = stage_name(deployment.id, stage.index)
         self.channel = channel(address, self.server_name, identity)
         self.stub = ShardStub(self.channel)
+        self.batchable = True
+        self.trim_limit = math.inf
 
     def load(self, on_progress: Callable[[shard_pb2.LoadProgress], None], weights: str = "", folder: str = "") -> None:
         """Have the worker load its layers and warm up; blocks. `folder` is where the node has the model's files, else
@@ -61,6 +67,9 @@ class StageConnection:
         try:
             for progress in self.stub.load(request, wait_for_ready=True):
                 on_progress(progress)
+                if progress.ready:
+                    self.batchable = progress.batchable
+                    self.trim_limit = progress.trim_limit if progress.HasField("trim_limit") else math.inf
         except grpc.RpcError as error:
             raise self.launch_error("loading failed", error) from error
 

@@ -12,7 +12,7 @@ class RawPart(_message.Message):
     def __init__(self) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights", "folder")
+    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights", "folder", "kv_bits", "kv_group_size")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,8 @@ class LoadRequest(_message.Message):
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     FOLDER_FIELD_NUMBER: _ClassVar[int]
+    KV_BITS_FIELD_NUMBER: _ClassVar[int]
+    KV_GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     model_path: str
@@ -31,21 +33,27 @@ class LoadRequest(_message.Message):
     memory_limit_bytes: int
     weights: str
     folder: str
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ..., folder: _Optional[str] = ...) -> None: ...
+    kv_bits: int
+    kv_group_size: int
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ..., folder: _Optional[str] = ..., kv_bits: _Optional[int] = ..., kv_group_size: _Optional[int] = ...) -> None: ...
 
 class LoadProgress(_message.Message):
-    __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready")
+    __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready", "batchable", "trim_limit")
     LAYERS_DONE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
     BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
+    BATCHABLE_FIELD_NUMBER: _ClassVar[int]
+    TRIM_LIMIT_FIELD_NUMBER: _ClassVar[int]
     layers_done: int
     layers_total: int
     bytes_done: int
     bytes_total: int
     ready: bool
-    def __init__(self, layers_done: _Optional[int] = ..., layers_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., ready: _Optional[bool] = ...) -> None: ...
+    batchable: bool
+    trim_limit: int
+    def __init__(self, layers_done: _Optional[int] = ..., layers_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., ready: _Optional[bool] = ..., batchable: _Optional[bool] = ..., trim_limit: _Optional[int] = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
     __slots__ = ("deployment", "epoch", "address", "server_name")
@@ -76,7 +84,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("deployment", "epoch", "start", "stop", "ready", "active_bytes", "peak_bytes", "rss_bytes", "cache_bytes", "lanes", "steps", "busy_s", "up_s", "failure")
+    __slots__ = ("deployment", "epoch", "start", "stop", "ready", "active_bytes", "peak_bytes", "rss_bytes", "cache_bytes", "lanes", "steps", "up_s", "failure", "profile")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -88,9 +96,9 @@ class StatusReply(_message.Message):
     CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     LANES_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
-    BUSY_S_FIELD_NUMBER: _ClassVar[int]
     UP_S_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     start: int
@@ -102,10 +110,26 @@ class StatusReply(_message.Message):
     cache_bytes: int
     lanes: int
     steps: int
-    busy_s: float
     up_s: float
     failure: str
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., ready: _Optional[bool] = ..., active_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., lanes: _Optional[int] = ..., steps: _Optional[int] = ..., busy_s: _Optional[float] = ..., up_s: _Optional[float] = ..., failure: _Optional[str] = ...) -> None: ...
+    profile: Profile
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., ready: _Optional[bool] = ..., active_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., cache_bytes: _Optional[int] = ..., lanes: _Optional[int] = ..., steps: _Optional[int] = ..., up_s: _Optional[float] = ..., failure: _Optional[str] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
+
+class Profile(_message.Message):
+    __slots__ = ("receive_s", "graph_s", "busy_s", "serialize_s", "sent_bytes", "foreseen_steps")
+    RECEIVE_S_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_S_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    SERIALIZE_S_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FORESEEN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    receive_s: float
+    graph_s: float
+    busy_s: float
+    serialize_s: float
+    sent_bytes: int
+    foreseen_steps: int
+    def __init__(self, receive_s: _Optional[float] = ..., graph_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., serialize_s: _Optional[float] = ..., sent_bytes: _Optional[int] = ..., foreseen_steps: _Optional[int] = ...) -> None: ...
 
 class StoreRequest(_message.Message):
     __slots__ = ("model_path", "files", "weights", "repo", "commit")
@@ -200,37 +224,81 @@ class StopReply(_message.Message):
     def __init__(self) -> None: ...
 
 class CacheOperation(_message.Message):
-    __slots__ = ("kind", "lane")
+    __slots__ = ("kind", "handle", "others", "rows", "tokens")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNSPECIFIED: _ClassVar[CacheOperation.Kind]
         NEW: _ClassVar[CacheOperation.Kind]
         FREE: _ClassVar[CacheOperation.Kind]
+        COPY: _ClassVar[CacheOperation.Kind]
+        JOIN: _ClassVar[CacheOperation.Kind]
+        KEEP: _ClassVar[CacheOperation.Kind]
+        EXTRACT: _ClassVar[CacheOperation.Kind]
     UNSPECIFIED: CacheOperation.Kind
     NEW: CacheOperation.Kind
     FREE: CacheOperation.Kind
+    COPY: CacheOperation.Kind
+    JOIN: CacheOperation.Kind
+    KEEP: CacheOperation.Kind
+    EXTRACT: CacheOperation.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
-    LANE_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     kind: CacheOperation.Kind
-    lane: int
-    def __init__(self, kind: _Optional[_Union[CacheOperation.Kind, str]] = ..., lane: _Optional[int] = ...) -> None: ...
+    handle: int
+    others: _containers.RepeatedScalarFieldContainer[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    tokens: int
+    def __init__(self, kind: _Optional[_Union[CacheOperation.Kind, str]] = ..., handle: _Optional[int] = ..., others: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("temperature", "top_k", "top_p", "min_p", "seed")
+    __slots__ = ("temperature", "top_k", "top_p", "min_p", "seed", "xtc_probability", "xtc_threshold", "xtc_kept_ids", "repetition_penalty", "presence_penalty", "frequency_penalty", "bias_ids", "bias", "top_logprobs", "position", "recent")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
     MIN_P_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    XTC_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    XTC_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    XTC_KEPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    BIAS_IDS_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     top_k: int
     top_p: float
     min_p: float
     seed: int
-    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    xtc_probability: float
+    xtc_threshold: float
+    xtc_kept_ids: _containers.RepeatedScalarFieldContainer[int]
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    bias_ids: _containers.RepeatedScalarFieldContainer[int]
+    bias: _containers.RepeatedScalarFieldContainer[float]
+    top_logprobs: int
+    position: int
+    recent: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., xtc_probability: _Optional[float] = ..., xtc_threshold: _Optional[float] = ..., xtc_kept_ids: _Optional[_Iterable[int]] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., bias_ids: _Optional[_Iterable[int]] = ..., bias: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[int] = ..., position: _Optional[int] = ..., recent: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class StageTime(_message.Message):
+    __slots__ = ("compute_us", "receive_us")
+    COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
+    RECEIVE_US_FIELD_NUMBER: _ClassVar[int]
+    compute_us: int
+    receive_us: int
+    def __init__(self, compute_us: _Optional[int] = ..., receive_us: _Optional[int] = ...) -> None: ...
 
 class FrameHeader(_message.Message):
-    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "sampling", "positions", "boundary", "tensor_bytes", "failure", "failed_stage")
+    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "sampling", "boundary", "tensor_bytes", "failure", "failed_stage", "times")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -240,11 +308,11 @@ class FrameHeader(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
-    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     TENSOR_BYTES_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     FAILED_STAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     lane: int
@@ -254,15 +322,27 @@ class FrameHeader(_message.Message):
     columns: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: _containers.RepeatedCompositeFieldContainer[Sampling]
-    positions: _containers.RepeatedScalarFieldContainer[int]
     boundary: str
     tensor_bytes: _containers.RepeatedScalarFieldContainer[int]
     failure: str
     failed_stage: int
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[StageTime]
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
+
+class TokenLogprob(_message.Message):
+    __slots__ = ("wanted", "logprob", "top_ids", "top_logprobs")
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    TOP_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    wanted: bool
+    logprob: float
+    top_ids: _containers.RepeatedScalarFieldContainer[int]
+    top_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, wanted: _Optional[bool] = ..., logprob: _Optional[float] = ..., top_ids: _Optional[_Iterable[int]] = ..., top_logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ResultHeader(_message.Message):
-    __slots__ = ("deployment", "epoch", "lane", "step", "token_ids", "failure", "failed_stage")
+    __slots__ = ("deployment", "epoch", "lane", "step", "token_ids", "failure", "failed_stage", "times", "logprobs")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +350,8 @@ class ResultHeader(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     FAILED_STAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     lane: int
@@ -277,4 +359,6 @@ class ResultHeader(_message.Message):
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     failure: str
     failed_stage: int
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ...) -> None: ...
+    times: _containers.RepeatedCompositeFieldContainer[StageTime]
+    logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprob]
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ...) -> None: ...

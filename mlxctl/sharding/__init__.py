@@ -7,12 +7,13 @@ from mlxctl.sharding.layer_map import LayerMap
 from mlxctl.sharding.load import LoadProgress, load_model
 from mlxctl.sharding.model import LoadedModel
 from mlxctl.sharding.safetensors import TensorHeader, safetensors_header
-from mlxctl.sharding.sampling import sample
+from mlxctl.sharding.sampling import Draw, sample
 from mlxctl.sharding.shard import Output, Shard
 from mlxctl.sharding.support import unsupported_here
 
 __all__ = [
     "Boundary",
+    "Draw",
     "LayerMap",
     "LoadProgress",
     "LoadedModel",

@@ -201,6 +201,16 @@ class ShardCache:
         """The same content once more."""
         return self._with([_duplicate(cache) for cache in self._caches], list(self.lengths))
 
+    def quantize(self, bits: int, group_size: int) -> None:
+        """Hold keys and values of own layers in `bits`. Raises CheckpointError for a kind of cache that cannot."""
+        for place, cache in enumerate(self._caches[: self._own_count]):
+            if type(cache) is not mlx_cache.KVCache:
+                raise CheckpointError(
+                    f"kv_bits: this model's caches of kind {kind(cache)} cannot be quantized",
+                    hint="leave kv_bits out of the profile",
+                )
+            self._caches[place] = cache.to_quantized(group_size=group_size, bits=bits)
+
     def join(self, others: Sequence[ShardCache]) -> None:
         """Take the sequences of `others`, which must not be used afterwards, behind the own ones."""
         for place, cache in enumerate(self._caches):

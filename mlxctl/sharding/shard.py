@@ -7,6 +7,7 @@ layers, embedding and head included, is lazy graph that nobody evaluates, so the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,14 @@ class Output:
         return [array for array in held if array is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class CacheFacts:
+    """Whether sequences can share a lane; tokens up to which one can forget its last ones (None: always)."""
+
+    batchable: bool
+    trim_limit: int | None
+
+
 @dataclass(slots=True)
 class _Pass:
     """One forward pass while the model's code runs."""
@@ -59,6 +68,7 @@ class Shard:
         self.start, self.stop = start, stop
         self.layer_map = layer_map
         self._pass: _Pass | None = None
+        self._kv_bits = self._kv_group_size = 0
         if not (self.is_first and self.is_last):
             for index, layer in enumerate(model.layers):
                 swap(layer, self._call_of(index))
@@ -78,7 +88,24 @@ class Shard:
 
     def make_cache(self) -> ShardCache:
         """Empty caches for one lane."""
-        return ShardCache(make_prompt_cache(self.model), self.layer_map.own_slots(self.start, self.stop))
+        cache = ShardCache(make_prompt_cache(self.model), self.layer_map.own_slots(self.start, self.stop))
+        if self._kv_bits:
+            cache.quantize(self._kv_bits, self._kv_group_size)
+        return cache
+
+    def quantize_caches(self, bits: int, group_size: int) -> None:
+        """Make caches with keys and values of `bits` (4, 8; 0: as the model has them). Raises CheckpointError where
+        one of this stage's caches cannot be quantized.
+        """
+        self._kv_bits, self._kv_group_size = bits, group_size
+        self.make_cache()
+
+    @property
+    def cache_facts(self) -> CacheFacts:
+        """What can be done with this stage's caches."""
+        cache = self.make_cache()
+        limit = cache.trim_limit
+        return CacheFacts(cache.is_batchable, None if limit == math.inf else int(limit))
 
     def forward(self, tokens: mx.array, inbox: Boundary | None, cache: ShardCache) -> Output:
         """One step of B sequences: `tokens` int32 [B, T] on every stage, `inbox` from the stage before.

@@ -24,34 +24,55 @@ AnyFrame = Frame[shard_pb2.FrameHeader] | Frame[shard_pb2.ResultHeader]
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A frame whose arrays the device may still be computing: `finish` waits for them. Started at `started_s`."""
+    """A frame whose arrays the device may still be computing: `wait` for them, then `frame(compute_us)` makes it.
 
-    finish: Callable[[], AnyFrame]
+    The stage took it up at `started_s`.
+    """
+
+    wait: Callable[[], None]
+    frame: Callable[[int], AnyFrame]
     started_s: float
 
 
-class BusyClock:
-    """Seconds in which this stage had something to compute, overlaps counted once. Written by one thread."""
+class StepClock:
+    """Where this stage's time goes, in seconds since the load. Each field is written by one thread."""
 
     def __init__(self) -> None:
-        self.busy_s = 0.0
         self.steps = 0
+        self.foreseen_steps = 0
+        self.receive_s = 0.0
+        self.graph_s = 0.0
+        self.busy_s = 0.0
+        self.serialize_s = 0.0
+        self.sent_bytes = 0
         self._last_s = 0.0
 
-    def add(self, started_s: float) -> None:
-        """Count a step that began at `started_s` and has just ended."""
+    def computed(self, started_s: float) -> float:
+        """Count a step that was taken up at `started_s` and has just ended; its seconds, overlaps left out."""
         now_s = time.monotonic()
-        self.busy_s += now_s - max(started_s, self._last_s)
+        step_s = now_s - max(started_s, self._last_s)
         self._last_s = now_s
+        self.busy_s += step_s
         self.steps += 1
+        return step_s
+
+    def message(self) -> shard_pb2.Profile:
+        return shard_pb2.Profile(
+            receive_s=self.receive_s,
+            graph_s=self.graph_s,
+            busy_s=self.busy_s,
+            serialize_s=self.serialize_s,
+            sent_bytes=self.sent_bytes,
+            foreseen_steps=self.foreseen_steps,
+        )
 
 
 class Outbox:
     """Frames on their way out, in order. One thread puts, one thread iterates the parts."""
 
-    def __init__(self, epoch: int, clock: BusyClock) -> None:
+    def __init__(self, epoch: int, clock: StepClock) -> None:
+        self.clock = clock
         self._epoch = epoch
-        self._clock = clock
         self._queue: queue.SimpleQueue[Scheduled | None] = queue.SimpleQueue()
         self._ids = itertools.count()
 
@@ -65,9 +86,15 @@ class Outbox:
     def parts(self) -> Iterator[bytes]:
         """Yield the parts of each frame once its arrays are there."""
         while (scheduled := self._queue.get()) is not None:
-            frame = scheduled.finish()
-            self._clock.add(scheduled.started_s)
-            yield from split(frame.buffers(), epoch=self._epoch, frame_id=next(self._ids))
+            scheduled.wait()
+            compute_s = self.clock.computed(scheduled.started_s)
+            began_s = time.monotonic()
+            frame = scheduled.frame(round(compute_s * 1e6))
+            for part in split(frame.buffers(), epoch=self._epoch, frame_id=next(self._ids)):
+                self.clock.serialize_s += time.monotonic() - began_s
+                self.clock.sent_bytes += len(part)
+                yield part
+                began_s = time.monotonic()
 
 
 class Edge:

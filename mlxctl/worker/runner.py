@@ -10,22 +10,21 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
 
-from mlxctl.errors import CorruptFrame, ForeignFrame, MlxctlError
-from mlxctl.request import Sampling
+from mlxctl.errors import ForeignFrame, MlxctlError
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import (
+    Draw,
     LoadProgress,
     Shard,
-    ShardCache,
     Tensor,
     TensorHeader,
     decode_boundary,
@@ -35,13 +34,16 @@ from mlxctl.sharding import (
 )
 from mlxctl.wire.frames import Frame, parse_step
 from mlxctl.wire.parts import Assembler
-from mlxctl.worker.edge import Outbox, Scheduled
+from mlxctl.wire.sampling import decode_wanted, encode_logprobs
+from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled
+from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 StepFrame = Frame[shard_pb2.FrameHeader]
+Finish = tuple[Callable[[], None], Callable[[int], AnyFrame]]
 
 
 class MlxThread:
@@ -69,14 +71,6 @@ class MlxThread:
                 future.set_exception(error)
 
 
-@dataclass(slots=True)
-class Lane:
-    """One lane's caches on this stage and the step that must come next."""
-
-    cache: ShardCache
-    next_step: int = 0
-
-
 class Runner:
     """A loaded shard with its lanes. All methods but the properties run on the MLX thread."""
 
@@ -85,8 +79,9 @@ class Runner:
         self.epoch = epoch
         self.stage = stage
         self.shard = shard
-        self.lanes: dict[int, Lane] = {}
+        self.lanes = Lanes(shard.make_cache)
         self._outbox = outbox
+        self._clock = outbox.clock
 
     @classmethod
     def load(
@@ -102,105 +97,109 @@ class Runner:
         """
         hold_to(request.memory_limit_bytes)
         shard = load_model(folder, request.start, request.stop, on_progress=on_progress, absent=absent)
+        shard.quantize_caches(request.kv_bits, request.kv_group_size)
         shard.warm_up()
         mx.clear_cache()
         return cls(request.deployment, request.epoch, request.stage, shard, outbox)
-
-    @property
-    def cache_bytes(self) -> int:
-        """What all lanes' caches hold on this stage."""
-        return sum(lane.cache.nbytes for lane in list(self.lanes.values()))
 
     def serve(self, parts: Iterator[bytes]) -> None:
         """Take frames until the stream ends. Raises WireError on the first part that is not ours."""
         assembler = Assembler(self.epoch)
         self.lanes.clear()
+        began_s = 0.0
         for part in parts:
+            began_s = began_s or time.monotonic()
             data = assembler.add(part)
             if data is not None:
-                self._take(parse_step(data))
+                self._take(parse_step(data), began_s)
+                began_s = 0.0
 
-    def _take(self, frame: StepFrame) -> None:
+    def _take(self, frame: StepFrame, began_s: float) -> None:
         header = frame.header
         if header.deployment != self.deployment or header.epoch != self.epoch:
             raise ForeignFrame(f"a frame of {header.deployment}, epoch {header.epoch}; this is {self.deployment}")
         started_s = time.monotonic()
+        self._clock.receive_s += started_s - began_s
+        scheduled: Scheduled | None
         try:
-            self._apply(header)
-            finish = self._compute(frame) if header.rows and not header.failure else self._passed_on(header)
+            changed = self.lanes.apply(header.operations, header.lane)
+            if header.rows and not header.failure:
+                scheduled = self._compute(frame, changed, round((started_s - began_s) * 1e6), started_s)
+            else:
+                _schedule(changed)
+                scheduled = self._passed_on(header, started_s)
         except Exception as error:  # a step that cannot be computed fails its lane, not the stage
             log.exception("lane %d step %d failed", header.lane, header.step)
             header.failure = error.line if isinstance(error, MlxctlError) else f"{type(error).__name__}: {error}"
             header.failed_stage = self.stage
-            finish = self._passed_on(header)
-        if finish is not None:
-            self._outbox.put(Scheduled(finish, started_s))
+            scheduled = self._passed_on(header, started_s)
+        self._clock.graph_s += time.monotonic() - started_s
+        if scheduled is not None:
+            self._outbox.put(scheduled)
 
-    def _apply(self, header: shard_pb2.FrameHeader) -> None:
-        kinds = shard_pb2.CacheOperation
-        for operation in header.operations:
-            if operation.kind == kinds.NEW:
-                self.lanes[operation.lane] = Lane(self.shard.make_cache())
-            elif operation.kind == kinds.FREE:
-                self.lanes.pop(operation.lane, None)
-            else:
-                raise CorruptFrame(f"unknown cache operation {operation.kind}")
-
-    def _passed_on(self, header: shard_pb2.FrameHeader) -> Callable[[], Any] | None:
+    def _passed_on(self, header: shard_pb2.FrameHeader, started_s: float) -> Scheduled | None:
         """A frame without computation: on to the next stage, or a result if it reports a failure."""
+        frame: AnyFrame
         if not self.shard.is_last:
             del header.tensor_bytes[:]
-            return lambda: Frame(header)
-        if not header.failure:
+            frame = Frame(header)
+        elif header.failure:
+            result = self._result(header)
+            result.failure, result.failed_stage = header.failure, header.failed_stage
+            frame = Frame(result)
+        else:
             return None
-        result = self._result(header)
-        result.failure, result.failed_stage = header.failure, header.failed_stage
-        return lambda: Frame(result)
+        return Scheduled(lambda: None, lambda compute_us: frame, started_s)
 
-    def _compute(self, frame: StepFrame) -> Callable[[], Any]:
+    def _compute(self, frame: StepFrame, changed: list[Any], receive_us: int, started_s: float) -> Scheduled:
         header = frame.header
-        lane = self.lanes.get(header.lane)
-        if lane is None or lane.next_step != header.step:
-            expected = "no such lane" if lane is None else f"step {lane.next_step} is next"
-            raise CorruptFrame(f"lane {header.lane} step {header.step} is out of order: {expected}")
-        lane.next_step += 1
+        cache = self.lanes.at_step(header.lane, header.step, header.rows)
         ids = np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns)
         inbox = None if self.shard.is_first else _boundary(frame)
-        output = self.shard.forward(mx.array(ids), inbox, lane.cache)
+        output = self.shard.forward(mx.array(ids), inbox, cache)
+        header.times.add(receive_us=receive_us)
         if self.shard.is_last:
-            return self._finish_result(header, output.logits, lane.cache)
-        return self._finish_step(header, output.boundary, lane.cache)
+            wait, made = self._finish_result(header, output.logits, [*cache.arrays(), *changed])
+        else:
+            wait, made = self._finish_step(header, output.boundary, [*cache.arrays(), *changed])
+        return Scheduled(wait, made, started_s)
 
-    def _finish_step(self, header: shard_pb2.FrameHeader, boundary: Any, cache: ShardCache) -> Callable[[], StepFrame]:
+    def _finish_step(self, header: shard_pb2.FrameHeader, boundary: Any, states: list[Any]) -> Finish:
         spec, arrays = encode_boundary(boundary)
-        _schedule(arrays, cache.arrays())
+        _schedule(arrays, states)
 
-        def finish() -> StepFrame:
+        def frame(compute_us: int) -> StepFrame:
             tensors = tuple(_bytes(array) for array in arrays)
             header.boundary = spec
             header.tensor_bytes[:] = [len(tensor) for tensor in tensors]
+            header.times[-1].compute_us = compute_us
             return Frame(header, tensors)
 
-        return finish
+        return partial(_wait, arrays), frame
 
-    def _finish_result(self, header: shard_pb2.FrameHeader, logits: Any, cache: ShardCache) -> Callable[[], Any]:
+    def _finish_result(self, header: shard_pb2.FrameHeader, logits: Any, states: list[Any]) -> Finish:
         result = self._result(header)
+        draw: Draw | None = None
         if header.sampling:
-            rows = [_sampling(entry) for entry in header.sampling]
-            waited = sample(logits[:, -1, :], rows, list(header.positions))
-            _schedule(waited, cache.arrays())
+            rows = [decode_wanted(entry) for entry in header.sampling]
+            draw = sample(
+                logits[:, -1, :], [r.sampling for r in rows], [r.position for r in rows], [r.recent for r in rows]
+            )
+            waited = draw.arrays
         else:  # nothing to send, so wait for a single element of what was computed
-            states = cache.arrays()
-            waited = states[-1].reshape(-1)[:1].astype(mx.float32)
-            _schedule(waited, states)
+            waited = [states[-1].reshape(-1)[:1].astype(mx.float32)]
+        _schedule(waited, states)
 
-        def finish() -> Frame[shard_pb2.ResultHeader]:
-            values = _bytes(waited)
-            if header.sampling:
-                result.token_ids.extend(values.tolist())
+        def frame(compute_us: int) -> Frame[shard_pb2.ResultHeader]:
+            if draw is not None:
+                tokens = draw.tokens()
+                result.token_ids.extend(tokens)
+                result.logprobs.extend(encode_logprobs(draw.logprobs(tokens)))
+            header.times[-1].compute_us = compute_us
+            result.times.extend(header.times)
             return Frame(result)
 
-        return finish
+        return partial(_wait, waited), frame
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)
@@ -212,6 +211,12 @@ def _schedule(*arrays: Any) -> None:
     schedule(*arrays)
 
 
+def _wait(arrays: Sequence[Any]) -> None:
+    """Return once the scheduled `arrays` are there."""
+    for array in arrays:
+        _bytes(array)
+
+
 def _bytes(array: Any) -> memoryview:
     """The elements of a scheduled array: waits for them, copies nothing."""
     return memoryview(array)
@@ -220,7 +225,3 @@ def _bytes(array: Any) -> memoryview:
 def _boundary(frame: StepFrame) -> Any:
     tensors = [Tensor("uint8", (len(data),), memoryview(data)) for data in frame.tensors]
     return decode_boundary(frame.header.boundary, tensors)
-
-
-def _sampling(entry: shard_pb2.Sampling) -> Sampling:
-    return Sampling(entry.temperature, entry.top_k, entry.top_p, entry.min_p, entry.seed)

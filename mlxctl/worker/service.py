@@ -17,7 +17,7 @@ from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import LoadProgress
 from mlxctl.wire.identity import Identity, peer_name
 from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
-from mlxctl.worker.edge import BusyClock, Edge, Outbox
+from mlxctl.worker.edge import Edge, Outbox, StepClock
 from mlxctl.worker.fetch import fetch_piece
 from mlxctl.worker.receive import receive_piece
 from mlxctl.worker.runner import MlxThread, Runner
@@ -46,7 +46,7 @@ class WorkerService(ShardServicer):
         self._runner: Runner | None = None
         self._outbox: Outbox | None = None
         self._edge: Edge | None = None
-        self._clock = BusyClock()
+        self._clock = StepClock()
         self._loaded_s = 0.0
         self._failure = ""
         self._serving = threading.Lock()
@@ -72,12 +72,15 @@ class WorkerService(ShardServicer):
             )
             yield progress
         try:
-            self._runner, self._outbox = future.result(), outbox
+            runner = future.result()
         except MlxctlError as error:
             log.error("loading failed: %s", error)
             abort(context, error)
-        self._loaded_s = time.monotonic()
-        progress.ready = True
+        self._runner, self._outbox, self._loaded_s = runner, outbox, time.monotonic()
+        cache = runner.shard.cache_facts
+        progress.ready, progress.batchable = True, cache.batchable
+        if cache.trim_limit is not None:
+            progress.trim_limit = cache.trim_limit
         yield progress
 
     def connect(self, request: shard_pb2.ConnectRequest, context: grpc.ServicerContext) -> shard_pb2.ConnectReply:
@@ -130,13 +133,13 @@ class WorkerService(ShardServicer):
             peak_bytes=mx.get_peak_memory(),
             rss_bytes=psutil.Process().memory_info().rss,
             steps=self._clock.steps,
-            busy_s=self._clock.busy_s,
+            profile=self._clock.message(),
             failure=self._failure,
         )
         if runner is not None:
             reply.deployment, reply.epoch = runner.deployment, runner.epoch
             reply.start, reply.stop, reply.ready = runner.shard.start, runner.shard.stop, True
-            reply.cache_bytes, reply.lanes = runner.cache_bytes, len(runner.lanes)
+            reply.cache_bytes, reply.lanes = runner.lanes.nbytes, len(runner.lanes)
             reply.up_s = time.monotonic() - self._loaded_s
         return reply
 

@@ -56,7 +56,9 @@ def split(stages: Stages, prompt: list[int]) -> Draw:
     for _ in range(TOKENS):
         logits = stages.step([[last]])[:, -1, :]
         logprobs.append((logits - mx.logsumexp(logits, keepdims=True)).squeeze(0))
-        last = sample(logits, [Sampling()], [0]).item()
+        draw = sample(logits, [Sampling()], [0])
+        mx.eval(draw.arrays)
+        (last,) = draw.tokens()
         tokens.append(last)
     return tokens, logprobs
 

@@ -1,0 +1,66 @@
+"""How many lanes, and how large a prefill chunk: laws over measured step times. Pure; called by the scheduler.
+
+With S sequences in L lanes on N stages, every sequence gets a token once a cycle: the slowest stage runs L steps in it,
+and one lane passes all stages. Splitting a batch over lanes therefore gains where compute binds, and nothing where the
+weights' bandwidth does.
+"""
+
+from __future__ import annotations
+
+from mlxctl.coordinator.step_times import CHUNKS, StepTimes
+
+LANES_PER_STAGE = 2
+BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
+FIRST_CHUNK = 256
+FIRST_CHUNK_AMONG_STREAMS = 32
+STALL = 1.2  # of a running stream's cycle: what a chunk may add to it (a gap of 3 is too much, and times vary)
+
+
+def cycle_s(times: StepTimes, sequences: int, lanes: int) -> float | None:
+    """Seconds in which each of `sequences` gets a token; None where nothing was measured yet."""
+    step = times.decode(-(-sequences // lanes))
+    return None if step is None else max(lanes * step.slowest_s, step.total_s)
+
+
+def lane_count(times: StepTimes, stages: int, sequences: int, now: int) -> int:
+    """The number of lanes for `sequences`; `now` is what there is, kept unless another is clearly better."""
+    most = max(1, min(sequences, LANES_PER_STAGE * stages))
+    preferred = now if 1 <= now <= most and now >= min(stages, most) else min(stages, most)
+    best, best_s = preferred, cycle_s(times, sequences, preferred)
+    if best_s is None:
+        return preferred
+    for lanes in range(1, most + 1):
+        lanes_s = cycle_s(times, sequences, lanes)
+        if lanes_s is not None and lanes_s < (BETTER * best_s if best == preferred else best_s):
+            best, best_s = lanes, lanes_s
+    return best
+
+
+def chunk_tokens(
+    times: StepTimes, stages: int, left: int, limit: int, stream_cycle_s: float | None, beside_streams: bool
+) -> int:
+    """Tokens of the next chunk of a prompt of which `left` are left, at most `limit`.
+
+    Beside running streams, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them: the
+    slowest stage's time for it, once at every stage. Alone, chunks follow each other through the stages: small ones
+    fill them sooner, large ones waste less.
+    """
+    sizes = [size for size in CHUNKS if size <= limit] or [limit]
+    if beside_streams:
+        if stream_cycle_s is None or times.chunk(sizes[0]) is None:
+            return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
+        fitting = [size for size in sizes if _stall_s(times, stages, size) <= STALL * stream_cycle_s]
+        return max(fitting, default=sizes[0])
+    if times.chunk(sizes[0]) is None:
+        return min(FIRST_CHUNK, sizes[-1])
+    return min(sizes, key=lambda size: _alone_s(times, stages, left, size))
+
+
+def _stall_s(times: StepTimes, stages: int, size: int) -> float:
+    chunk = times.chunk(size)
+    return 0.0 if chunk is None else stages * chunk.slowest_s
+
+
+def _alone_s(times: StepTimes, stages: int, left: int, size: int) -> float:
+    chunk = times.chunk(size)
+    return 0.0 if chunk is None else (-(-left // size) + stages - 1) * chunk.slowest_s

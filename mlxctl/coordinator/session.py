@@ -1,0 +1,64 @@
+"""One request on its way through the engine: what exists, what the stages were given. Used by the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mlxctl.facts import CACHE_STEP_TOKENS
+from mlxctl.request import GenerationRequest
+from mlxctl.wire.sampling import WantedToken
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """Prompt, answer so far, and how much of both the caches `handle` hold; in a lane they are a row of the lane's."""
+
+    id: int
+    request: GenerationRequest
+    handle: int = 0
+    emitted: list[int] = field(default_factory=list)
+    given: int = 0
+    cached: int = 0  # of `given`, those that were not computed for this request
+    is_awaited: bool = False  # another request waits to share this one's prompt
+    is_over: bool = False
+    is_broken: bool = False  # its caches cannot be trusted: a stage failed
+
+    @property
+    def prompt_left(self) -> int:
+        """Tokens of the prompt to compute before the first token can be drawn; the last one goes with the draw."""
+        return len(self.request.prompt) - 1 - self.given
+
+    @property
+    def charge_tokens(self) -> int:
+        """Tokens of cache that must be there for this request to finish."""
+        return rounded(len(self.request.prompt) + self.request.max_tokens)
+
+    @property
+    def held_tokens(self) -> tuple[int, ...]:
+        """The tokens that the caches hold."""
+        return (*self.request.prompt, *self.emitted)[: self.given]
+
+    def take_chunk(self, limit: int) -> tuple[int, ...]:
+        """The next tokens of the prompt to compute, counted as given. The prompt's last one stays for the draw, so that
+        no other token touches the head.
+        """
+        chunk = self.request.prompt[self.given : self.given + min(limit, self.prompt_left)]
+        self.given += len(chunk)
+        return chunk
+
+    def take_token(self) -> int:
+        """The one token that the next draw follows, counted as given."""
+        self.given += 1
+        return self.emitted[-1] if self.emitted else self.request.prompt[-1]
+
+    def wanted(self) -> WantedToken:
+        """How the next token is to be drawn; ask after `take_token`."""
+        s = self.request.sampling
+        is_penalized = s.presence_penalty or s.frequency_penalty or s.repetition_penalty != 1
+        recent = (*self.request.prompt, *self.emitted)[-s.repetition_context :] if is_penalized else ()
+        return WantedToken(s, self.given, recent)
+
+
+def rounded(tokens: int) -> int:
+    """What a cache allocates for `tokens`."""
+    return -(-tokens // CACHE_STEP_TOKENS) * CACHE_STEP_TOKENS

@@ -1,0 +1,73 @@
+"""How long steps take, as measured: what the scheduler decides by. Pure; fed by the engine with each result."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+SAMPLES = 9  # the median of so many: a machine hiccups
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """What one step takes on the slowest stage and on all stages together, in seconds."""
+
+    slowest_s: float
+    total_s: float
+
+
+class StepTimes:
+    """Medians of recent steps: decode steps by rows, prefill chunks by tokens."""
+
+    def __init__(self) -> None:
+        self._decode: dict[int, deque[StepTime]] = {}
+        self._chunks: dict[int, deque[StepTime]] = {}
+
+    def add_decode(self, rows: int, stage_s: Sequence[float]) -> None:
+        """One step of `rows` sequences took `stage_s` seconds, stage by stage."""
+        _add(self._decode, rows, stage_s)
+
+    def add_chunk(self, tokens: int, stage_s: Sequence[float]) -> None:
+        """One chunk of `tokens` tokens took `stage_s` seconds, stage by stage. Odd sizes count as the next smaller."""
+        size = max((size for size in CHUNKS if size <= tokens), default=None)
+        if size is not None:
+            _add(self._chunks, size, stage_s)
+
+    def decode(self, rows: int) -> StepTime | None:
+        """A step of `rows` sequences; where that was not measured, of the next smaller or else larger number that was.
+
+        Hopeful for larger batches: trying them is what measures them.
+        """
+        measured = _nearest(self._decode, rows)
+        return None if measured is None else _median(self._decode[measured])
+
+    def chunk(self, tokens: int) -> StepTime | None:
+        """A chunk of `tokens` tokens: in proportion to the nearest size measured, on top of a single token's time."""
+        measured = _nearest(self._chunks, tokens)
+        if measured is None:
+            return None
+        known, one = _median(self._chunks[measured]), self.decode(1) or StepTime(0.0, 0.0)
+        share = tokens / measured
+
+        def at(known_s: float, one_s: float) -> float:
+            base_s = one_s if one_s < known_s else 0.0
+            return base_s + (known_s - base_s) * share
+
+        return StepTime(at(known.slowest_s, one.slowest_s), at(known.total_s, one.total_s))
+
+
+def _add(times: dict[int, deque[StepTime]], size: int, stage_s: Sequence[float]) -> None:
+    times.setdefault(size, deque(maxlen=SAMPLES)).append(StepTime(max(stage_s), sum(stage_s)))
+
+
+def _nearest(times: Mapping[int, deque[StepTime]], size: int) -> int | None:
+    smaller = [measured for measured in times if measured <= size]
+    return max(smaller) if smaller else min(times, default=None)
+
+
+def _median(samples: Sequence[StepTime]) -> StepTime:
+    slowest_s = statistics.median(sample.slowest_s for sample in samples)
+    return StepTime(slowest_s, statistics.median(sample.total_s for sample in samples))

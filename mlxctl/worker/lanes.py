@@ -1,0 +1,103 @@
+"""The caches of one stage by handle, and the operations that ride on frames. Called by the runner on the MLX thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from mlxctl.errors import CorruptFrame
+from mlxctl.rpc import shard_pb2
+from mlxctl.sharding import ShardCache
+
+
+@dataclass(slots=True)
+class Lane:
+    """The caches of one lane on this stage and the step that must come next."""
+
+    cache: ShardCache
+    next_step: int = 0
+
+
+class Lanes:
+    """All lanes of one stage. Whatever an operation cannot mean is a CorruptFrame."""
+
+    def __init__(self, make_cache: Callable[[], ShardCache]) -> None:
+        self._make_cache = make_cache
+        self._lanes: dict[int, Lane] = {}
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def nbytes(self) -> int:
+        """What all caches hold on this stage."""
+        return sum(lane.cache.nbytes for lane in list(self._lanes.values()))
+
+    def clear(self) -> None:
+        self._lanes.clear()
+
+    def at_step(self, handle: int, step: int, rows: int) -> ShardCache:
+        """The caches of `handle`, for its step `step` of `rows` sequences, which is counted as begun."""
+        lane = self._lane(handle)
+        if lane.next_step != step:
+            raise CorruptFrame(f"lane {handle} step {step} is out of order: step {lane.next_step} is next")
+        if lane.cache.rows != rows:
+            raise CorruptFrame(f"lane {handle} has {lane.cache.rows} sequences, the frame has {rows}")
+        lane.next_step += 1
+        return lane.cache
+
+    def apply(self, operations: Iterable[shard_pb2.CacheOperation], stepped: int) -> list[mx.array]:
+        """Carry `operations` out, in order. Returns the arrays to evaluate: new content of lanes other than `stepped`,
+        which its step evaluates. Left lazy, they would hold what they were made from.
+        """
+        changed: dict[int, ShardCache] = {}
+        for operation in operations:
+            changed |= self._apply(operation)
+        lanes = [cache for handle, cache in changed.items() if handle != stepped and handle in self._lanes]
+        return [array for cache in lanes for array in cache.arrays()]
+
+    def _apply(self, operation: shard_pb2.CacheOperation) -> dict[int, ShardCache]:
+        kinds, handle = shard_pb2.CacheOperation, operation.handle
+        if operation.kind == kinds.NEW:
+            self._add(handle, self._make_cache())
+            return {}
+        if operation.kind == kinds.FREE:
+            self._lanes.pop(handle, None)
+            return {}
+        if operation.kind == kinds.COPY:
+            self._add(handle, self._copied(operation))
+        elif operation.kind == kinds.EXTRACT:
+            self._add(handle, self._cache(operation.others[0]).extract(operation.rows[0]))
+        elif operation.kind == kinds.JOIN:
+            others = [self._cache(other) for other in operation.others]
+            self._cache(handle).join(others)
+            for other in operation.others:
+                del self._lanes[other]
+        elif operation.kind == kinds.KEEP:
+            self._cache(handle).keep(list(operation.rows))
+        else:
+            raise CorruptFrame(f"unknown cache operation {operation.kind}")
+        return {handle: self._cache(handle)}
+
+    def _copied(self, operation: shard_pb2.CacheOperation) -> ShardCache:
+        cache = self._cache(operation.others[0]).copy()
+        surplus = cache.lengths[0] - operation.tokens
+        if surplus and cache.trim(surplus) != surplus:
+            raise CorruptFrame(f"lane {operation.others[0]} cannot be cut to {operation.tokens} tokens")
+        return cache
+
+    def _add(self, handle: int, cache: ShardCache) -> None:
+        if handle in self._lanes:
+            raise CorruptFrame(f"lane {handle} is there already")
+        self._lanes[handle] = Lane(cache)
+
+    def _cache(self, handle: int) -> ShardCache:
+        return self._lane(handle).cache
+
+    def _lane(self, handle: int) -> Lane:
+        try:
+            return self._lanes[handle]
+        except KeyError:
+            raise CorruptFrame(f"there is no lane {handle}") from None
