@@ -16,7 +16,7 @@ from mlx_lm.utils import load_model
 
 from mlxctl.canary import MODEL_DIR
 from mlxctl.errors import MlxctlError, Overloaded
-from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
+from mlxctl.request import FinishReason, GenerationRequest, Sampling, TokenLogprob
 from mlxctl.sharding.sampling import sample
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -52,7 +53,7 @@ def alone(sequences: Sequences, steps: int) -> list[list[mx.array]]:
         caches, token, logits = sequences.prefill(prompt), prompt[-1], []
         for _ in range(steps):
             logits.append(sequences.decode(caches, [token])[0])
-            token = int(mx.argmax(logits[-1]).item())
+            token = _likeliest(logits[-1])
         results.append(logits)
     return results
 
@@ -69,7 +70,7 @@ def test_rows_that_join_and_leave_a_lane_are_as_if_alone(sequences: Sequences) -
         logits = sequences.decode(caches, [last[member] for member in members])
         for row, member in enumerate(members):
             assert mx.allclose(logits[row], expected[member][at[member]], rtol=0, atol=TOLERANCE).item(), (members, row)
-            last[member] = int(mx.argmax(expected[member][at[member]]).item())
+            last[member] = _likeliest(expected[member][at[member]])
             at[member] += 1
 
     def join(caches: Caches, *others: Caches) -> None:
@@ -117,3 +118,8 @@ def test_a_trimmed_copy_continues_as_the_shorter_prompt_would(sequences: Sequenc
     assert {cache.trim(3) for cache in caches} == {3}
     logits = sequences.decode(caches, [shorter[-1]])
     assert mx.allclose(logits[0], alone(sequences, 1)[0][0], rtol=0, atol=TOLERANCE).item()
+
+
+def _likeliest(logits: mx.array) -> int:
+    token: Any = mx.argmax(logits).item()
+    return int(token)

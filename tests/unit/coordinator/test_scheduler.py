@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlxctl.coordinator.pacing import FIRST_CHUNK_AMONG_STREAMS, LANES_PER_STAGE
-from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE, LEAST_SHARED_TOKENS, Emitted, Limits, Scheduler
+from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE, LEAST_SHARED_TOKENS, Emitted, Limits, Scheduler, Step
 from mlxctl.errors import Overloaded
 from mlxctl.request import GenerationRequest
 from tests.unit.coordinator.stages import Stages, position
@@ -28,6 +29,11 @@ def request(prompt_tokens: int = 3, max_tokens: int = 4, first: int = 10) -> Gen
 def pipeline(**changes: float) -> tuple[Scheduler, Stages]:
     scheduler = Scheduler(replace(LIMITS, **changes))  # type: ignore[arg-type]
     return scheduler, Stages(scheduler)
+
+
+def taking(per_row_s: float, step: Step) -> tuple[float, ...]:
+    """What two equal stages need for `step`."""
+    return (0.01 + per_row_s * len(step.rows),) * 2
 
 
 def held(stages: Stages) -> set[int]:
@@ -88,7 +94,7 @@ def test_caches_that_cannot_be_batched_get_a_lane_for_each_sequence() -> None:
 def test_where_compute_binds_a_batch_is_spread_and_where_bandwidth_binds_it_is_not_split_further() -> None:
     for per_row_s, lanes in ((1.0, {2, 3, 4}), (0.0, {2})):
         scheduler, stages = pipeline(concurrency=8)
-        stages.stage_s = lambda step, per_row_s=per_row_s: (0.01 + per_row_s * len(step.rows),) * 2
+        stages.stage_s = partial(taking, per_row_s)
         for _ in range(8):
             scheduler.submit(request(max_tokens=200))
         stages.pump()
