@@ -46,6 +46,7 @@ def up(
     chosen = chosen.emulated_locally() if local else chosen
     if dry_run:
         return _print_steps(chosen, wheelhouse)
+    chosen.api.serving_key()  # a weak one is refused before anything is taken down
     if _already_up(chosen, recreate=recreate):
         return
     try:
@@ -117,6 +118,8 @@ def _summary(cluster: Any) -> None:
     out.print(f"[bold]{status['cluster']}[/] serves [bold]{status['model']}[/] at [bold]{cluster.base_url}[/]", end="")
     out.print(f"  (ready in {cluster.took_s:.1f} s, context {status['context']}, concurrency {status['concurrency']})")
     out.print(stages_table(status))
+    if (key_file := cluster.profile.api.api_key_file) is not None:
+        say(f"clients send the key in {key_file}: Authorization: Bearer KEY")
     say(f"next: mlxctl chat · mlxctl status · mlxctl logs -f · mlxctl down {status['cluster']}")
 
 
