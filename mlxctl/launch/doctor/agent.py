@@ -59,6 +59,7 @@ def ask(commands: dict[str, dict[str, list[str]]], paths: list[str], home: str) 
     return {
         "time_s": time.time(),
         "system": sys.platform,
+        "host_name": socket.gethostname(),
         "outputs": outputs,
         "files": {path: text(path) for path in paths},
         "interfaces": linux_interfaces() if sys.platform == "linux" else [],

@@ -187,11 +187,18 @@ def _this_machine(profile: Profile, fix: bool) -> list[Finding]:
         notes.ok("ports", f"{port} is taken: the API takes the next free one")
     dead = [name for name in list_clusters() if (old := read_state(name)) and old.coordinator not in living(old)]
     if dead and fix:
-        for name in dead:
-            take_down(name, 0.0)
-        notes.ok("leftovers", f"removed: {', '.join(dead)}")
+        _remove(notes, dead)
     elif dead:
         notes.fail("leftovers", f"clusters whose coordinator has died: {', '.join(dead)}", "mlxctl doctor --fix")
     else:
         notes.ok("leftovers", "nothing")
     return notes.findings
+
+
+def _remove(notes: Notes, dead: Sequence[str]) -> None:
+    unclean = [report for name in dead for report in take_down(name, 0.0).unclean]
+    if unclean:
+        why = "; ".join(str(report.problem) for report in unclean)
+        notes.fail("leftovers", f"not everywhere removed: {why}", "mlxctl doctor --fix once it can be reached")
+    else:
+        notes.ok("leftovers", f"removed: {', '.join(dead)}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlxctl.launch.probe import cpu_name
 from mlxctl.launch.probe_macos import parse_sysctl, parse_vm_stat
 
 Medium = Literal["loopback", "ethernet", "Wi-Fi", "Thunderbolt bridge", "Thunderbolt", "VPN", "unknown"]
@@ -31,6 +32,7 @@ MAC_COMMANDS: dict[str, list[str]] = {
 }
 _CGROUP = "/sys/fs/cgroup/"
 LINUX_PATHS = [
+    "/proc/cpuinfo",
     "/proc/meminfo",
     "/proc/pressure/memory",
     f"{_CGROUP}memory.max",
@@ -70,6 +72,7 @@ class System:
     """`wired_limit_mb` is what was set (0: macOS's own choice); it and `power` are None where there are none."""
 
     is_mac: bool
+    chip: str
     memory_bytes: int
     available_bytes: int
     pressure: Pressure | None
@@ -94,6 +97,7 @@ def _mac(outputs: Mapping[str, str]) -> System:
     settings = parse_sysctl(outputs["sysctl"])
     return System(
         is_mac=True,
+        chip=settings.get("machdep.cpu.brand_string", "Apple silicon"),
         memory_bytes=int(settings["hw.memsize"]),
         available_bytes=parse_vm_stat(outputs["vm_stat"]),
         pressure=_PRESSURES.get(settings.get("kern.memorystatus_vm_pressure_level", "")),
@@ -152,6 +156,7 @@ def _linux(answer: Mapping[str, Any]) -> System:
         total, available = limit, max(0, min(available, limit - used))
     return System(
         is_mac=False,
+        chip=cpu_name(files["/proc/cpuinfo"]),
         memory_bytes=total,
         available_bytes=available,
         pressure=parse_stalls(files["/proc/pressure/memory"]),

@@ -47,6 +47,8 @@ class Visit:
     agent: Agent | None = None
     system: System | None = None
     system_name: str = sys.platform
+    host_name: str = ""
+    python: str = ""
 
     def __post_init__(self) -> None:
         self.own = {node.name: Notes(node.name) for node in self.nodes}
@@ -77,13 +79,14 @@ class Visit:
             await self.machine.remote.close()
 
 
-async def visit_node(visit: Visit, cluster: str, *, fix: bool) -> None:
+async def visit_node(visit: Visit, cluster: str, *, fix: bool = False, accept_new_host_keys: bool = False) -> None:
     """Fill in `visit` to a machine reached over SSH. Raises nothing that the machine could be the reason of."""
     assert visit.machine is not None
     try:
-        await _way_in(visit, visit.machine)
+        await _way_in(visit, visit.machine, accept_new_host_keys)
         await _holder(visit, visit.machine, cluster, fix=fix)
         python = await _software(visit, visit.machine.node)
+        visit.python = python
         visit.agent = await Agent.start_on(visit.remote, python)
         await _ask(visit, visit.machine.look.home if visit.machine.look else "/")
     except Blocked:
@@ -96,13 +99,14 @@ async def visit_here(visit: Visit) -> None:
     """Fill in `visit` to this machine. Raises LaunchError."""
     for check in ("resolve", "tcp", "host_key", "login", "claim"):
         visit.shared.skip(check, "this machine")
-    visit.shared.ok("python", sys.executable)
+    visit.python = sys.executable
+    visit.shared.ok("python", visit.python)
     _versions(visit, installed_here())
     visit.agent = await Agent.start_here(visit.name)
     await _ask(visit, str(home()), is_installed=True)
 
 
-async def _way_in(visit: Visit, machine: Machine) -> None:
+async def _way_in(visit: Visit, machine: Machine, accept_new_host_keys: bool) -> None:
     """Log in, noting each step of the way. Raises Blocked."""
     node, notes = machine.node, visit.shared
     place = await destination(node)
@@ -113,7 +117,9 @@ async def _way_in(visit: Visit, machine: Machine) -> None:
         notes.skip("resolve", "reached through another host (~/.ssh/config)")
         notes.skip("tcp", "reached through another host (~/.ssh/config)")
     try:
-        machine.remote = await Remote.connect(node, accept_new_host_keys=False, timeout_s=CONNECT_TIMEOUT_S)
+        machine.remote = await Remote.connect(
+            node, accept_new_host_keys=accept_new_host_keys, timeout_s=CONNECT_TIMEOUT_S
+        )
     except HostKeyRefused as error:
         notes.fail("host_key", error.message, error.hint)
         raise Blocked from error
@@ -228,6 +234,7 @@ async def _ask(visit: Visit, folder: str, *, is_installed: bool | None = None) -
     assert visit.agent is not None
     answer = await visit.agent.ask("ask", commands={"darwin": MAC_COMMANDS}, paths=LINUX_PATHS, home=folder)
     notes, node = visit.shared, visit.nodes[0] if visit.nodes else Node(name="here", host="localhost")
+    visit.host_name = answer.fields["host_name"]
     visit.system_name = answer.fields["system"]
     visit.system = read_system(answer.fields)
     made = {finding.check for finding in notes.findings}
