@@ -116,14 +116,10 @@ class Host:
 
     def processes(self) -> list[str]:
         """Command lines of everything that runs there, except what makes it a machine."""
-        lines = self.run("ps -eo pid=,stat=,args=").splitlines()
-        found = [line.split(None, 2) for line in lines]
-        own = ("sleep infinity", "sh -c ps -eo", "ps -eo", "bash -c \nset -eu")
-        return [
-            each[2]
-            for each in found
-            if "Z" not in each[1] and not each[2].startswith((*own, "sshd:", "/usr/sbin/sshd"))
-        ]
+        lines = [line.split(None, 2) for line in self.run("ps -eo pid=,stat=,args=").splitlines()]
+        own = ("sleep infinity", "sh -c ps -eo", "ps -eo", "sshd:", "/usr/sbin/sshd")
+        found = [(pid, command) for pid, state, command in lines if "Z" not in state and not command.startswith(own)]
+        return [command for pid, command in found if pid != "1"]
 
     def ports(self) -> set[int]:
         """TCP ports that somebody listens on, except sshd's."""

@@ -83,7 +83,7 @@ class Claim:
         """Claim the node for `holder`, after ending what a stale claim covers. Raises ClusterBusy, LaunchError."""
         await _make_way(remote, look, holder)
         keeper = await remote.start(node_shell.command("keep"))
-        await keeper.write(_line((), holder))
+        await keeper.write(node_shell.script() + _line((), holder))
         taken = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):

@@ -1,5 +1,5 @@
 # What is asked of a node in plain sh: before our code is there, and after it has died. Run by launch/node_shell.py and
-# launch/claims.py as `sh -c TEXT mlxctl VERB ARGUMENTS`; answers in lines "mlxctl KEY VALUE". Processes are written
+# launch/claims.py with VERB ARGUMENTS, from the head of stdin; answers in lines "mlxctl KEY VALUE". Processes are written
 # PID:START, where START tells a process from a later one with its pid. Plain sh: dash, and what macOS calls sh.
 
 say() { printf 'mlxctl %s %s\n' "$1" "$2"; }

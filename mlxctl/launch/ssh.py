@@ -22,6 +22,8 @@ from mlxctl.launch import host_keys, node_shell
 from mlxctl.launch.processes import ProcessId
 from mlxctl.profile import Node
 
+asyncssh.set_log_level("WARNING")  # it logs every command, and whatever a command holds
+
 KEEPALIVE_S = 5.0  # a link that is cut is noticed within three of these
 KEEPALIVE_TRIES = 3
 STALL_S = 30.0  # a transfer of which no byte arrives for this long has failed
@@ -189,6 +191,7 @@ class Remote:
         try:
             async with asyncio.timeout(timeout_s):
                 process = await self._connection.create_process(text, encoding=None)
+                process.stdin.write(node_shell.script())
                 while line := await process.stdout.readline():  # a shell's own greeting may come first
                     if identity := node_shell.value(line, "process"):
                         return RemoteProcess(process, node_shell.parse_processes(identity)[0], self.node.name)

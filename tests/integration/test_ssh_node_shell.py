@@ -60,7 +60,7 @@ async def test_processes_are_ended_gently_or_not_and_a_later_one_with_the_pid_is
 
 async def test_a_claim_is_seen_renewed_and_gone_with_its_holder(remote: Remote, host: Host) -> None:
     keeper = await remote.start(node_shell.command("keep"))
-    await keeper.write(b'- {"owner": "me"}\n')
+    await keeper.write(node_shell.script() + b'- {"owner": "me"}\n')
     assert node_shell.value(await keeper.stdout.readline(), "taken") == "no"
     worker = await remote.start(["sleep", "100"])
     await keeper.write(f'{node_shell.shown(worker.id)} {{"owner": "me too"}}\n'.encode())
@@ -70,21 +70,21 @@ async def test_a_claim_is_seen_renewed_and_gone_with_its_holder(remote: Remote, 
     assert (claim.text, claim.workers) == ('{"owner": "me too"}', (worker.id,))
 
     second = await remote.start(node_shell.command("keep"))
-    await second.write(b"- {}\n")
+    await second.write(node_shell.script() + b"- {}\n")
     assert node_shell.value(await second.stdout.readline(), "taken") == "yes"
     assert await second.wait() == 1
 
     host.run(f"kill -STOP {worker.id.pid}")  # it would not see that its launcher is gone
     await remote.close()
     host.until("! pgrep -f 'sleep [1]00'")
-    host.until("! pgrep -f 'mlxctl kee[p]'")
+    host.until("! pgrep -f 'kee[p]'")
     assert host.files() == set()
 
 
 async def test_clearing_ends_what_a_dead_holder_left_behind(remote: Remote, host: Host) -> None:
     keeper = await remote.start(node_shell.command("keep"))
     worker = await remote.start(["sleep", "100"])
-    await keeper.write(f"{node_shell.shown(worker.id)} {{}}\n".encode())
+    await keeper.write(node_shell.script() + f"{node_shell.shown(worker.id)} {{}}\n".encode())
     assert node_shell.value(await keeper.stdout.readline(), "taken") == "no"
     host.run(f"kill -9 {keeper.id.pid}")
     claim = (await node_shell.look(remote)).claim

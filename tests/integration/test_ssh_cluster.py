@@ -1,0 +1,263 @@
+"""Clusters on bare hosts, from nothing to an answer and back to nothing, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlxctl import paths
+from mlxctl.launch.state import ClusterState, read_state
+from tests.commands import Finished, finish, mlxctl, start
+from tests.conftest import our_processes
+from tests.hosts import Host, TestBed, bare_hosts
+from tests.wheelhouses import filled_wheelhouse
+
+__all__ = ["filled_wheelhouse"]
+
+pytestmark = pytest.mark.ssh
+
+ANSWER = "I am Canary, the tiny model built into mlxctl.\n"
+
+
+class Cluster:
+    """A profile on the bed's hosts and the commands that its user types."""
+
+    def __init__(self, bed: TestBed, folder: Path, wheelhouse: Path) -> None:
+        self.bed = bed
+        self.hosts = bed.hosts
+        self.name = f"ssh-{os.getpid()}-{time.monotonic_ns()}"
+        self.profile = folder / "profile.yaml"
+        self.options = ("up", str(self.profile), "--wheelhouse", str(wheelhouse))
+        self.environment = dict(bed.environment)
+        self.profile.write_text(bed.profile(self.name))
+
+    def run(self, *arguments: str) -> Finished:
+        return mlxctl(*arguments, environment=self.environment)
+
+    def up(self, *options: str) -> Finished:
+        return self.run(*self.options, *options)
+
+    def down(self, *options: str) -> Finished:
+        return self.run("down", self.name, *options)
+
+    def chat(self) -> Finished:
+        return self.run("chat", "--cluster", self.name, "Who are you?")
+
+    @property
+    def state(self) -> ClusterState:
+        state = read_state(self.name)
+        assert state is not None
+        return state
+
+    def is_spawned(self) -> bool:
+        state = read_state(self.name)
+        return state is not None and len(state.workers) == len(self.hosts)
+
+    def assert_nothing_left(self, home: Path) -> None:
+        """Within the promised 10 s."""
+        until(lambda: not our_processes(home) and not any(traces(host) for host in self.hosts), 10)
+        assert read_state(self.name) is None
+
+
+@pytest.fixture(scope="module")
+def kept_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBed]:
+    """Two hosts on which mlxctl stays installed from one test to the next; root logs in to one of them."""
+    with bare_hosts(2, tmp_path_factory.mktemp("bed"), users=["root"]) as bed:
+        bed.know()
+        yield bed
+
+
+@pytest.fixture
+def cluster(kept_bed: TestBed, tmp_path: Path, filled_wheelhouse: Path, home: Path) -> Iterator[Cluster]:
+    cluster = Cluster(kept_bed, tmp_path, filled_wheelhouse)
+    yield cluster
+    for host in cluster.hosts:
+        host.mend()
+    cluster.down("--force")
+    cluster.assert_nothing_left(home)
+
+
+def traces(host: Host) -> set[str]:
+    """Processes, ports and temporary files, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
+    return {trace for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come to that"
+        time.sleep(0.05)
+
+
+def stored(host: Host) -> set[str]:
+    return {name for name in host.files() if "/store/" in name}
+
+
+def test_four_bare_hosts_answer_and_are_clean_afterwards(tmp_path: Path, filled_wheelhouse: Path, home: Path) -> None:
+    with bare_hosts(4, tmp_path, users=["root"]) as bed:
+        bed.know()
+        cluster = Cluster(bed, tmp_path, filled_wheelhouse)
+        up = cluster.up()
+        assert up.code == 0, up.stderr
+        stages = json.loads(cluster.run("status", cluster.name, "--json").stdout)["stages"]
+        assert [stage["node"] for stage in stages] == ["h0", "h1", "h2", "h3"]
+        assert [stage["host"] for stage in stages] == [host.address for host in bed.hosts]
+        for host, stage in zip(bed.hosts, stages, strict=True):
+            port = int(stage["address"].rpartition(":")[2])
+            assert host.ports() == {port} and f"{host.address}:{port}" in host.run("ss -Hltn")
+            assert len(stored(host)) >= stage["layers"][1] - stage["layers"][0]
+        assert cluster.chat().stdout == ANSWER
+        down = cluster.down()
+        assert down.code == 0, down.stderr
+        assert all(f"{host.name}: nothing of it is left there" in down.stderr for host in bed.hosts)
+        cluster.assert_nothing_left(home)
+        assert not any(name.rpartition("/")[2].startswith("claim") for host in bed.hosts for name in host.files())
+
+
+def test_a_second_up_installs_and_sends_nothing(cluster: Cluster) -> None:
+    assert cluster.up().code == 0
+    assert cluster.down().code == 0
+    before = [host.files() for host in cluster.hosts]
+    again = cluster.up()
+    assert again.code == 0 and again.stderr.count("is there") == 2 and again.stderr.count("from before") == 2
+    assert cluster.down().code == 0
+    assert [host.files() for host in cluster.hosts] == before
+
+
+def test_this_machine_and_a_host_form_one_cluster(cluster: Cluster) -> None:
+    from mlxctl.profile import Node
+
+    nodes = [Node(name="here", host="localhost"), cluster.hosts[0].node(name="there")]
+    cluster.profile.write_text(cluster.bed.profile(cluster.name, nodes))
+    up = cluster.up()
+    assert up.code == 0, up.stderr
+    addresses = {worker.node: worker.address.rpartition(":")[0] for worker in cluster.state.workers}
+    assert addresses == {"here": cluster.bed.address, "there": cluster.hosts[0].address}
+    assert cluster.chat().stdout == ANSWER
+
+
+def test_a_dry_run_says_what_every_phase_would_do_and_touches_nobody(cluster: Cluster) -> None:
+    dry = cluster.up("--dry-run")
+    assert dry.code == 0
+    phases = [line for line in dry.stdout.splitlines() if not line.startswith(" ")]
+    assert phases[:3] == ["Connect", "Install mlxctl", "Inspect nodes and model"] and phases[-1] == "Load"
+    assert f"h1: log in at {cluster.hosts[1].user}@{cluster.hosts[1].address}" in dry.stdout
+    assert read_state(cluster.name) is None
+
+
+def test_an_unknown_host_key_stops_up_and_is_accepted_when_asked(cluster: Cluster) -> None:
+    known = cluster.bed.home / ".ssh" / "known_hosts"
+    before = known.read_text()
+    known.write_text(before.splitlines(keepends=True)[0])
+    refused = cluster.up()
+    assert refused.code == 4 and "node h1: the host key of" in refused.stderr
+    assert f"ssh-keyscan {cluster.hosts[1].address} >> ~/.ssh/known_hosts" in refused.stderr
+    assert cluster.up("--accept-new-host-keys").code == 0
+    assert cluster.down().code == 0
+    paths.known_hosts_file().unlink()
+    known.write_text(before)
+
+
+@pytest.mark.parametrize("kill", ["stop", "cut"])
+def test_a_host_that_is_not_there_is_named(cluster: Cluster, kill: str) -> None:
+    host = cluster.hosts[1]
+    host.stop_sshd() if kill == "stop" else host.cut()
+    up = cluster.up()
+    assert up.code == 1 and "error: node h1: " in up.stderr and "try: ssh" in up.stderr
+    host.start_sshd() if kill == "stop" else host.mend()
+
+
+def test_a_host_held_by_another_is_named_and_a_dead_holder_is_not_asked(cluster: Cluster, tmp_path: Path) -> None:
+    assert cluster.up().code == 0
+    other = Cluster(cluster.bed, tmp_path, Path(cluster.options[-1]))
+    refused = other.up()
+    assert refused.code == 1 and f"it serves cluster {cluster.name} of " in refused.stderr
+    assert "error: node h" in refused.stderr and f"mlxctl down {cluster.name}" in refused.stderr
+    assert cluster.chat().stdout == ANSWER
+    assert cluster.down().code == 0
+    assert other.up().code == 0
+    assert other.down().code == 0
+
+
+def test_workers_end_with_a_killed_coordinator_and_up_again_sends_nothing(cluster: Cluster, home: Path) -> None:
+    assert cluster.up().code == 0
+    os.kill(cluster.state.coordinator.pid, signal.SIGKILL)
+    until(lambda: not any(host.ports() for host in cluster.hosts), timeout_s=2)
+    until(lambda: not any(traces(host) for host in cluster.hosts), timeout_s=5)
+    down = cluster.down()
+    assert down.code == 0 and "h1: nothing of it is left there" in down.stderr
+    again = cluster.up()
+    assert again.code == 0 and again.stderr.count("from before") == 2
+
+
+def test_down_ends_what_a_dead_coordinator_cannot(cluster: Cluster) -> None:
+    assert cluster.up().code == 0
+    state = cluster.state
+    host = cluster.hosts[0]
+    pid = state.workers[0].process.pid
+    host.run(f"kill -STOP {pid} $(pgrep -f kee[p])")  # neither sees that its launcher is gone
+    os.kill(state.coordinator.pid, signal.SIGKILL)
+    until(lambda: not cluster.hosts[1].ports())
+    assert host.ports()
+    down = cluster.down()
+    assert down.code == 0 and "h0: ended pid" in down.stderr
+    assert not traces(host)
+
+
+def test_workers_end_when_their_launcher_hangs(cluster: Cluster) -> None:
+    assert cluster.up().code == 0
+    coordinator = cluster.state.coordinator.pid
+    os.kill(coordinator, signal.SIGSTOP)
+    until(lambda: not any(host.ports() for host in cluster.hosts), timeout_s=15)
+    os.kill(coordinator, signal.SIGKILL)
+
+
+def test_a_node_that_down_cannot_reach_is_remembered(cluster: Cluster, home: Path) -> None:
+    assert cluster.up().code == 0
+    host = cluster.hosts[1]
+    host.cut()
+    down = cluster.down("--drain", "0")
+    assert down.code == 1 and "node h1: no answer" in down.stderr and "h0: nothing of it is left there" in down.stderr
+    assert cluster.state.unreached_nodes == ("h1",)
+    until(lambda: not host.ports(), timeout_s=15)  # its lease
+    host.mend()
+    again = cluster.down()
+    assert again.code == 0 and "h1: " in again.stderr
+    cluster.assert_nothing_left(home)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_up_that_is_ended_half_way_leaves_nothing(cluster: Cluster, home: Path, number: signal.Signals) -> None:
+    up = start(*cluster.options, environment=cluster.environment)
+    until(cluster.is_spawned)
+    up.send_signal(number)
+    assert finish(up).code != 0
+    cluster.assert_nothing_left(home)
+
+
+def test_two_ups_at_once_are_one_cluster(cluster: Cluster) -> None:
+    first = start(*cluster.options, environment=cluster.environment)
+    until(lambda: read_state(cluster.name) is not None)
+    second = cluster.up()
+    assert second.code == 1 and "is being brought up by" in second.stderr
+    assert finish(first).code == 0
+    assert cluster.chat().stdout == ANSWER
+
+
+def test_a_port_that_is_taken_on_a_host_is_named(cluster: Cluster, home: Path) -> None:
+    host = cluster.hosts[1]
+    host.run(
+        "python3 -c 'import socket, time; s = socket.create_server((\"\", 50101)); time.sleep(99)' >/dev/null 2>&1 &"
+    )
+    host.until("ss -Hltn | grep -q ':50101 '")
+    cluster.environment["MLXCTL_GRPC_PORT"] = "50100"
+    up = cluster.up()
+    assert up.code == 1 and f"error: node h1: port 50101 on {host.address} is taken" in up.stderr
+    host.run("pkill -f [c]reate_server", check=False)
+    cluster.assert_nothing_left(home)
