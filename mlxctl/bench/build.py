@@ -13,9 +13,9 @@ import numpy as np
 from mlxctl.bench.equality import compare_texts
 from mlxctl.bench.journal import Journal
 from mlxctl.bench.metrics import DEFINITIONS, METRICS, Metric, is_counted, values
-from mlxctl.bench.records import Head, PipelineSpan, Run, StageSpan, Workload
-from mlxctl.bench.report import PipelineTime, Report, Result, Spread, StageTime
-from mlxctl.bench.scaling import Times, against, scaling
+from mlxctl.bench.records import Head, Run, StageSpan, Workload
+from mlxctl.bench.report import Report, Result, Spread, StageTime
+from mlxctl.bench.scaling import Times, against, breakdowns, scaling
 from mlxctl.bench.statistics import percentile, summarise
 from mlxctl.bench.verdicts import Findings, verdicts
 
@@ -28,12 +28,12 @@ def build(journal: Journal) -> Report:
     visits = tuple({visit.number: visit for visit in journal.visits}.values())
     results = tuple(_results(head, journal.runs))
     times = tuple(_stage_times(head.workloads, journal.runs))
-    pipelines = tuple(_pipeline_times(journal.runs))
+    parts = breakdowns(times, head.workloads)
     equality = compare_texts(journal.runs, head.workloads, head.model.dtype)
-    scaled, beside = scaling(results, head.workloads), against(results, head.expectations, Times(times, pipelines))
+    scaled, beside = scaling(results, head.workloads), against(results, head.expectations, Times(times, parts))
     simulated = any(len(host.nodes) > 1 for host in head.hosts) and head.target != "http"
     how = end.how if end else "crashed"
-    findings = Findings(head, visits, journal.runs, results, scaled, beside, equality, times, simulated, how)
+    findings = Findings(head, visits, journal.runs, results, scaled, beside, equality, parts, simulated, how)
     return Report(
         id=head.id,
         title=head.title,
@@ -58,7 +58,7 @@ def build(journal: Journal) -> Report:
         results=results,
         inter_token=tuple(_spreads(head.workloads, journal.runs)),
         stage_times=times,
-        pipeline_times=pipelines,
+        breakdowns=parts,
         scaling=scaled,
         against=beside,
         equality=equality,
@@ -135,20 +135,4 @@ def _stage_times(workloads: Sequence[Workload], runs: Sequence[Run]) -> Iterator
             residual_s=fmean(span.residual_s for span in spans),
             steps=fmean(span.steps for span in spans),
             sent_bytes=fmean(sent) if sent else None,
-        )
-
-
-def _pipeline_times(runs: Sequence[Run]) -> Iterator[PipelineTime]:
-    by_key: dict[tuple[int, str], list[PipelineSpan]] = {}
-    for run in runs:
-        if is_counted(run) and run.pipeline is not None:
-            by_key.setdefault((run.devices, run.workload), []).append(run.pipeline)
-    for (devices, workload), spans in sorted(by_key.items()):
-        yield PipelineTime(
-            devices=devices,
-            workload=workload,
-            runs=len(spans),
-            steps=fmean(span.steps for span in spans),
-            round_trip_s=fmean(span.round_trip_s for span in spans),
-            wire_s=fmean(span.wire_s for span in spans),
         )

@@ -55,14 +55,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def detectable_effect(first: Array, second: Array) -> float | None:
+def detectable_effect(
+    first: Array, second: Array, first_blocks: Sequence[int] = (), second_blocks: Sequence[int] = ()
+) -> float | None:
     """The difference of means that runs as many and as noisy would find four times out of five; None below 2 runs."""
     if min(len(first), len(second)) < 2:
         return None
-    freedom = len(first) + len(second) - 2
-    pooled = ((len(first) - 1) * first.var(ddof=1) + (len(second) - 1) * second.var(ddof=1)) / freedom
-    factor = t_quantile(1 - SIGNIFICANCE / 2, freedom) + t_quantile(POWER, freedom)
-    return float(factor * math.sqrt(pooled * (1 / len(first) + 1 / len(second))))
+    variance, freedom = welch(mean_error(first, first_blocks), mean_error(second, second_blocks))
+    return (t_quantile(1 - SIGNIFICANCE / 2, freedom) + t_quantile(POWER, freedom)) * math.sqrt(variance)
 
 
 @cache

@@ -106,16 +106,6 @@ class StageSpan(Record):
     sent_bytes: int | None = None
 
 
-class PipelineSpan(Record):
-    """Of all steps of a run, by the coordinator's clock: their way through all stages and back, and how much of that
-    no stage spent computing, `wire_s`.
-    """
-
-    steps: int
-    round_trip_s: float
-    wire_s: float
-
-
 class Run(Record):
     """One run of one workload. `visit` is the launch of the cluster that it ran on, `index` the prompt's number: equal
     indices have equal prompts whatever the number of devices. Warm-up runs are kept and never counted.
@@ -131,7 +121,6 @@ class Run(Record):
     wall_s: float
     answers: tuple[Answer, ...]
     stages: tuple[StageSpan, ...] | None = None
-    pipeline: PipelineSpan | None = None
     load_1m: float | None = None
 
     @property

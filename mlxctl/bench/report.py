@@ -77,15 +77,17 @@ class StageTime(Record):
     sent_bytes: float | None = None
 
 
-class PipelineTime(Record):
-    """The mean run's steps: their time through all stages and back, and how much of it no stage was computing."""
+class Breakdown(Record):
+    """The mean run of requests that run alone, so that only one stage works at a time: all stages' computing and
+    serializing, and `between_s`, when none does: the wire, hops, HTTP.
+    """
 
     devices: int
     workload: str
-    runs: int
-    steps: float
-    round_trip_s: float
-    wire_s: float
+    wall_s: float
+    compute_s: float
+    serialize_s: float
+    between_s: float
 
 
 class Scaling(Record):
@@ -179,7 +181,7 @@ class Report(Record):
     results: tuple[Result, ...]
     inter_token: tuple[Spread, ...]
     stage_times: tuple[StageTime, ...]
-    pipeline_times: tuple[PipelineTime, ...]
+    breakdowns: tuple[Breakdown, ...]
     energy: None = None
     scaling: tuple[Scaling, ...]
     against: tuple[Against, ...]

@@ -9,8 +9,9 @@ import numpy as np
 
 from mlxctl.bench.metrics import METRICS
 from mlxctl.bench.records import Expectation, Workload
-from mlxctl.bench.report import Against, PipelineTime, Result, Scaling, StageTime
+from mlxctl.bench.report import Against, Breakdown, Result, Scaling, StageTime
 from mlxctl.bench.statistics import ratio_interval
+from mlxctl.facts import CACHE_STEP_TOKENS
 
 CLEARLY = 0.5
 """A share of the roofline, or of a stage's time, from which on something is called the limiter."""
@@ -84,16 +85,39 @@ def _shape(workload: Workload) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Where time went, stage by stage and for the pipeline as a whole."""
+    """Where time went, stage by stage and, of requests that run alone, altogether."""
 
     stages: Sequence[StageTime]
-    pipelines: Sequence[PipelineTime]
+    breakdowns: Sequence[Breakdown]
 
-    def of(self, result: Result) -> tuple[list[StageTime], PipelineTime | None]:
+    def of(self, result: Result) -> tuple[list[StageTime], Breakdown | None]:
         """Those of the workload and number of devices of `result`."""
         key = (result.devices, result.workload)
         stages = [each for each in self.stages if (each.devices, each.workload) == key]
-        return stages, next((each for each in self.pipelines if (each.devices, each.workload) == key), None)
+        return stages, next((each for each in self.breakdowns if (each.devices, each.workload) == key), None)
+
+
+def breakdowns(times: Sequence[StageTime], workloads: Sequence[Workload]) -> tuple[Breakdown, ...]:
+    """Of every workload whose requests run alone, and whose prompts are one chunk: long ones keep all stages busy."""
+    alone = {each.id for each in workloads if each.is_alone and each.prompt_tokens <= CACHE_STEP_TOKENS}
+    by_key: dict[tuple[int, str], list[StageTime]] = {}
+    for each in times:
+        if each.workload in alone:
+            by_key.setdefault((each.devices, each.workload), []).append(each)
+    return tuple(_breakdown(*key, stages) for key, stages in by_key.items())
+
+
+def _breakdown(devices: int, workload: str, stages: Sequence[StageTime]) -> Breakdown:
+    compute_s, serialize_s = (sum(getattr(stage, name) for stage in stages) for name in ("compute_s", "serialize_s"))
+    wall_s = stages[0].wall_s
+    return Breakdown(
+        devices=devices,
+        workload=workload,
+        wall_s=wall_s,
+        compute_s=compute_s,
+        serialize_s=serialize_s,
+        between_s=max(0.0, wall_s - compute_s - serialize_s),
+    )
 
 
 def against(results: Sequence[Result], expectations: Sequence[Expectation], times: Times) -> tuple[Against, ...]:
@@ -121,7 +145,7 @@ def _against(results: Sequence[Result], expected: Mapping[int, Expectation], tim
         )
 
 
-def limiter(roofline_share: float | None, stages: Sequence[StageTime], pipeline: PipelineTime | None) -> str | None:
+def limiter(roofline_share: float | None, stages: Sequence[StageTime], breakdown: Breakdown | None) -> str | None:
     """What most of the time goes to; None where neither bandwidth nor stage times tell."""
     if roofline_share is not None and roofline_share >= CLEARLY:
         return "memory bandwidth"
@@ -129,8 +153,7 @@ def limiter(roofline_share: float | None, stages: Sequence[StageTime], pipeline:
         return None
     busiest = max(stages, key=lambda stage: stage.compute_s)
     parts = {f"computing on {busiest.node}": busiest.compute_s, f"serializing on {busiest.node}": busiest.serialize_s}
-    if pipeline is not None and pipeline.round_trip_s > 0:
-        in_flight = max(1.0, pipeline.round_trip_s / busiest.wall_s)
-        parts["the wire"] = pipeline.wire_s / in_flight
-    parts["outside the stages (HTTP, scheduling)"] = busiest.residual_s
+    if breakdown is not None:
+        place = "the wire between the stages" if len(stages) > 1 else "outside the stage (HTTP, scheduling)"
+        parts[place] = breakdown.between_s
     return max(parts, key=lambda name: parts[name])

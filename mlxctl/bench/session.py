@@ -13,7 +13,7 @@ from mlxctl.bench.metrics import main_metric, values
 from mlxctl.bench.moments import utc_now
 from mlxctl.bench.records import Run, Workload
 from mlxctl.bench.schedule import Standing, shuffled, wants_more, warm_enough
-from mlxctl.bench.stage_times import pipeline_span, spans
+from mlxctl.bench.stage_times import spans
 from mlxctl.bench.suites import Suite
 
 WARM_UP_INDEX = 1_000_000
@@ -98,7 +98,6 @@ class Session:
             wall_s=measured.wall_s,
             answers=measured.answers,
             stages=spans(before, after, measured.wall_s),
-            pipeline=pipeline_span(before, after),
             load_1m=load_1m(),
         )
         self._runs.append(run)

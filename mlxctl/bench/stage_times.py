@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlxctl.bench.records import Device, PipelineSpan, StageSpan
+from mlxctl.bench.records import Device, StageSpan
 
 Status = Mapping[str, Any]
 
@@ -70,16 +70,4 @@ def _span(before: Status, after: Status, wall_s: float) -> StageSpan:
         wait_s=wait_s,
         residual_s=wall_s - compute_s - serialize_s - wire_s - wait_s,
         sent_bytes=round(passed("sent_bytes")),
-    )
-
-
-def pipeline_span(before: Status | None, after: Status | None) -> PipelineSpan | None:
-    """Of the whole pipeline; None where the server does not tell."""
-    first, second = ((status or {}).get("steps") for status in (before, after))
-    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
-        return None
-    return PipelineSpan(
-        steps=second["steps"] - first["steps"],
-        round_trip_s=second["round_trip_s"] - first["round_trip_s"],
-        wire_s=second["wire_s"] - first["wire_s"],
     )

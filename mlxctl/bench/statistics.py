@@ -22,7 +22,7 @@ LEAST_FOR_BOOTSTRAP = 20
 LEAST_BEYOND_PERCENTILE = 5
 """A percentile is given only where at least so many values lie beyond it: p90 from 50 values on, p99 from 500."""
 
-RESAMPLES = 1999
+RESAMPLES = 999
 BLOCKS_DIFFER_AT = 0.05
 
 Array = NDArray[np.float64]

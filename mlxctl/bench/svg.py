@@ -43,17 +43,20 @@ class Plot:
     x_log: bool = False
     x_ticks: Sequence[tuple[float, str]] | None = None
     height: float = HEIGHT
+    left: float = LEFT
+    y_axis: bool = True
     _parts: list[str] = field(default_factory=list)
     _y_ticks: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._y_ticks = nice_ticks(*self.y_range)
-        self.y_range = (self._y_ticks[0], self._y_ticks[-1])
+        if self.y_axis:
+            self._y_ticks = nice_ticks(*self.y_range)
+            self.y_range = (self._y_ticks[0], self._y_ticks[-1])
 
     def x(self, value: float) -> float:
         low, high = (self._scaled(each) for each in self.x_range)
         share = (self._scaled(value) - low) / ((high - low) or 1.0)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        return self.left + share * (WIDTH - self.left - RIGHT)
 
     def y(self, value: float) -> float:
         low, high = self.y_range
@@ -89,10 +92,16 @@ class Plot:
 
     def note(self, at: Point, text: str, colour: str = "", anchor: str = "start", dy: float = -7) -> None:
         """Words next to a point."""
-        x = min(max(self.x(at[0]), LEFT), WIDTH - RIGHT)
+        x = min(max(self.x(at[0]), self.left), WIDTH - RIGHT)
         self._parts.append(
             f'<text class="note {colour}" x="{x:.1f}" y="{self.y(at[1]) + dy:.1f}" text-anchor="{anchor}">'
             f"{escape(text)}</text>"
+        )
+
+    def margin_note(self, y: float, text: str) -> None:
+        """Words left of the axis, for a row."""
+        self._parts.append(
+            f'<text class="tick" x="{self.left - 10}" y="{self.y(y) + 4:.1f}" text-anchor="end">{escape(text)}</text>'
         )
 
     def render(self, title: str) -> str:
@@ -108,14 +117,16 @@ class Plot:
         parts = []
         for tick in self._y_ticks:
             y = self.y(tick)
-            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label(tick)}</text>')
+            parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{WIDTH - RIGHT}"/>')
+            parts.append(
+                f'<text class="tick" x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">{label(tick)}</text>'
+            )
         for value, text in self._x_labels():
             x = self.x(value)
             parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
             parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{escape(text)}</text>')
-        parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
-        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(f'<path class="axis" d="M{self.left} {bottom}H{WIDTH - RIGHT}"/>')
+        middle = (self.left + WIDTH - RIGHT) / 2
         parts.append(
             f'<text class="title" x="{middle:.1f}" y="{self.height - 6}" text-anchor="middle">'
             f"{escape(self.x_title)}</text>"

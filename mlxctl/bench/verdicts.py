@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlxctl.bench.records import Head, Run, Visit
-from mlxctl.bench.report import Against, Equality, Result, Scaling, Sentence, StageTime
+from mlxctl.bench.report import Against, Breakdown, Equality, Result, Scaling, Sentence
 from mlxctl.bench.statistics import Interval
 from mlxctl.bench.thermal import is_throttled
 
@@ -26,15 +26,15 @@ class Findings:
     scaling: Sequence[Scaling]
     against: Sequence[Against]
     equality: Equality
-    times: Sequence[StageTime]
+    breakdowns: Sequence[Breakdown]
     simulated: bool
     how: str
 
 
 def verdicts(found: Findings) -> tuple[Sentence, ...]:
     """What is wrong first, then what was found, then what limits the trust in it."""
-    parts = (_ended, _equality, _failures, _machine, _capacity, _one_stream, _together, _prompts, _bounds, _predictions)
-    return tuple(sentence for part in (*parts, _noise, _lengths) for sentence in part(found))
+    parts = (_ended, _equality, _failures, _machine, _capacity, _one_stream, _together, _prompts, _bounds, _times_spent)
+    return tuple(sentence for part in (*parts, _predictions, _noise, _lengths) for sentence in part(found))
 
 
 def _ended(found: Findings) -> Iterator[Sentence]:
@@ -147,6 +147,17 @@ def _bounds(found: Findings) -> Iterator[Sentence]:
                 f"{each.workload} on {_devices(each.devices)} reaches {each.roofline_share:.0%} of the "
                 f"{each.roofline:.0f} tok/s that reading weights and cache at the measured memory bandwidth would "
                 f"allow{limiter}."
+            )
+            yield Sentence(tone="plain", text=text)
+
+
+def _times_spent(found: Findings) -> Iterator[Sentence]:
+    decoding = {workload.id for workload in found.head.workloads if workload.kind == "decode"}
+    for each in found.breakdowns:
+        if each.devices > 1 and each.workload in decoding:
+            text = (
+                f"Of one stream's time ({each.workload}) on {_devices(each.devices)} the stages compute "
+                f"{each.compute_s / each.wall_s:.0%}, {each.between_s / each.wall_s:.0%} is between them: wire, HTTP."
             )
             yield Sentence(tone="plain", text=text)
 

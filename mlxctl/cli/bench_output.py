@@ -42,12 +42,17 @@ def outputs(asked: Sequence[Path], name: str) -> list[Path]:
     """The files to write; one JSON here if nobody asked for any. Raises UsageError before anything is measured."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     files = list(asked) or [Path(f"bench-{name}-{stamp}.json")]
+    check_suffixes(files)
+    return files
+
+
+def check_suffixes(files: Sequence[Path]) -> None:
+    """Raises UsageError for a file that could not be written later."""
     for file in files:
         if file.suffix not in WRITERS:
             raise UsageError(f"-o {file}: no such format", hint=f"end it in one of {', '.join(WRITERS)}")
         if not file.absolute().parent.is_dir():
             raise UsageError(f"-o {file}: there is no folder {file.absolute().parent}")
-    return files
 
 
 def journal_path(files: Sequence[Path]) -> Path:
@@ -58,8 +63,13 @@ def journal_path(files: Sequence[Path]) -> Path:
 def write_all(report: Report, files: Sequence[Path]) -> None:
     """Write every file and say so. Raises UsageError."""
     for file in files:
-        try:
-            file.write_text(WRITERS[file.suffix](report), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"cannot write {file}: {error.strerror}") from error
-        say(f"wrote {file}")
+        write_text(file, WRITERS[file.suffix](report))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write `file` and say so. Raises UsageError."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+    say(f"wrote {file}")
