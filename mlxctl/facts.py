@@ -18,12 +18,17 @@ Source = Literal["measured", "table", "assumed", "profile"]
 
 @dataclass(frozen=True, slots=True)
 class CacheGrowth:
-    """How one cache slot of one sequence grows: `fixed_bytes` plus `token_bytes` a token, up to `cap_tokens` if any."""
+    """How one cache slot of one sequence grows: `fixed_bytes` plus `token_bytes` a token, up to `cap_tokens` if any.
+
+    Of keys and values: `heads`, and the numbers in one head's key and value, `head_sizes`.
+    """
 
     kind: str
     token_bytes: int
     fixed_bytes: int = 0
     cap_tokens: int | None = None
+    heads: int = 0
+    head_sizes: tuple[int, ...] = ()
 
     def bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS) -> int:
         """Bytes held after `tokens` tokens; a capped cache keeps one prefill chunk more than its window."""
@@ -69,7 +74,7 @@ class ModelFacts:
     the caches `stage_caches` with each. `output_bytes` of all these are read to make logits of a hidden state.
     `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype and
     shape. `has_weights` is false where only a configuration was found. `unsupported_here` says why the machine that
-    read these facts cannot compute the model, if it cannot.
+    read these facts cannot compute the model, if it cannot; `quantized_cache_fault` why it can have no `kv_bits`.
     """
 
     name: str
@@ -98,6 +103,7 @@ class ModelFacts:
     head_macs: int = 0
     has_weights: bool = True
     unsupported_here: str | None = None
+    quantized_cache_fault: str | None = None
 
     @property
     def layer_count(self) -> int:

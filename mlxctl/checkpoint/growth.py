@@ -28,4 +28,5 @@ def cache_growth(cache: Any, tokens: int) -> tuple[CacheGrowth, ...]:
         return (CacheGrowth(name, -(-size // tokens)),)
     rows = (keys[0] if isinstance(keys, tuple | list) else keys).shape[2]
     cap = getattr(cache, "max_size", None) or getattr(cache, "chunk_size", None)
-    return (CacheGrowth(name, -(-size // rows), 0, cap),)
+    heads, head_sizes = (keys.shape[1], (keys.shape[3], cache.values.shape[3])) if name == "KVCache" else (0, ())
+    return (CacheGrowth(name, -(-size // rows), 0, cap, heads, head_sizes),)

@@ -17,6 +17,7 @@ from mlxctl.checkpoint.files import all_tensors
 from mlxctl.checkpoint.growth import cache_growth
 from mlxctl.checkpoint.hub import HEADERS
 from mlxctl.checkpoint.outer import outer_weights
+from mlxctl.checkpoint.quantized_caches import quantized_cache_fault
 from mlxctl.checkpoint.reads import reads, switches_in
 from mlxctl.checkpoint.resolve import resolve_model, revision_of
 from mlxctl.errors import CheckpointError
@@ -90,6 +91,7 @@ def _facts(
         head_macs=vocabulary * hidden,
         has_weights=bool(headers),
         unsupported_here=unsupported(loaded),
+        quantized_cache_fault=quantized_cache_fault(model),
     )
 
 

@@ -36,7 +36,7 @@ def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -
         objective=profile.objective,
         stages=stages,
         unused=_unused(problem, stages),
-        hash=_plan_hash(model, context, profile.concurrency, stages),
+        hash=_plan_hash(model, profile, context, stages),
     )
 
 
@@ -59,6 +59,8 @@ def _unused(problem: Problem, stages: Sequence[Stage]) -> tuple[Unused, ...]:
     return tuple(Unused(node.name, reason) for node in problem.nodes if node.name not in used)
 
 
-def _plan_hash(model: ModelFacts, context: int, concurrency: int, stages: Sequence[Stage]) -> str:
+def _plan_hash(model: ModelFacts, profile: Profile, context: int, stages: Sequence[Stage]) -> str:
     split = [(stage.node, stage.rank, stage.start, stage.stop) for stage in stages]
-    return hashlib.sha256(json.dumps([model.hash, context, concurrency, split]).encode()).hexdigest()
+    caches = [profile.kv_bits, profile.kv_group_size] if profile.kv_bits else []
+    named = [model.hash, context, profile.concurrency, split, *caches]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()

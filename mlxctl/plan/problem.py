@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mlxctl.errors import IllegalCut, UsageError
 from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.plan.kv import is_quantized, with_planned_caches
 from mlxctl.plan.labels import Placement
 from mlxctl.plan.memory import Pool, StageMemory, memory_pools
 from mlxctl.plan.search import Candidate, Search
@@ -34,6 +35,7 @@ class Problem:
     def __init__(
         self, profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts, context: int, concurrency: int
     ) -> None:
+        model = with_planned_caches(profile, model)
         self.nodes = tuple(nodes)
         self.model = model
         self.objective = profile.objective
@@ -41,7 +43,8 @@ class Problem:
         self.pools = memory_pools(profile, nodes)
         self._pool_of = {name: index for index, pool in enumerate(self.pools) for name in pool.nodes}
         self._pins = {name: self._pin(name, count) for name, count in profile.placement.layers.items()}
-        self._memory = {fused: StageMemory(model, context, concurrency, fused) for fused in (False, True)}
+        fusable = not is_quantized(model)  # attention over quantized keys is no single kernel
+        self._memory = {fused: StageMemory(model, context, concurrency, fused and fusable) for fused in (False, True)}
         self._timing = StageTiming(model, LANE_ROWS, 1, context // 2)
         self._one_host = len({node.host_id for node in nodes}) == 1
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from mlxctl.facts import CACHE_STEP_TOKENS, ModelFacts, NodeFacts
+from mlxctl.plan.kv import quantization_fault
 from mlxctl.plan.problem import Problem
 from mlxctl.profile import Node, Profile
 
@@ -57,6 +58,10 @@ def _ways(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts, conte
         yield f"context {shorter}"
     if fewer := largest_concurrency(profile, nodes, model, context):
         yield f"concurrency {fewer}"
+    if profile.kv_bits is None and quantization_fault(model, profile.kv_group_size) is None:
+        packed = profile.model_copy(update={"kv_bits": 8})
+        if fits(packed, nodes, model, context, profile.concurrency):
+            yield "kv_bits 8"
     if profile.placement.layers and fits(_unpinned(profile), nodes, model, context, profile.concurrency):
         yield "no pins"
     if (small := _four_bit(model)) and fits(profile, nodes, small, context, profile.concurrency):

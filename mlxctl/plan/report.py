@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlxctl.errors import UsageError
 from mlxctl.facts import ModelFacts, NodeFacts
 from mlxctl.plan.explain import Explanation, explain
+from mlxctl.plan.kv import with_planned_caches
 from mlxctl.plan.planner import make_plan
 from mlxctl.plan.stages import Plan
 from mlxctl.profile import Profile
@@ -41,6 +42,7 @@ def make_report(
     """Plan `model` on `nodes` but those named in `without`; `timed` are the nodes with measured speeds, which the
     predictions use. Raises what make_plan raises, and UsageError for a node that is not there or the last one.
     """
+    model = with_planned_caches(profile, model)
     if not without:
         plan = make_plan(profile, nodes, model)
         return Report(profile.name, model, tuple(timed), plan, explain(profile, nodes, model, plan, timed))

@@ -14,6 +14,7 @@ from mlxctl.profile.document import Location
 from mlxctl.profile.values import (
     DEFAULT_API_PORT,
     DEFAULT_GRPC_PORT,
+    DEFAULT_KV_GROUP_SIZE,
     DEFAULT_SSH_PORT,
     MAX_PORT,
     format_size,
@@ -36,7 +37,7 @@ class Fault:
 def cross_faults(data: Mapping[str, object]) -> list[Fault]:
     """Every disagreement in `data`; values of a wrong type are passed over, they are reported elsewhere."""
     nodes = [fault for index, node in enumerate(_nodes(data)) for fault in _node_faults(_mapping(node), index)]
-    return [*_repeated_names(data), *nodes, *_pins_of_nobody(data), *_open_api(data), *_ports(data)]
+    return [*_repeated_names(data), *nodes, *_pins_of_nobody(data), *_open_api(data), *_ports(data), *_groups(data)]
 
 
 def _repeated_names(data: Mapping[str, object]) -> Iterator[Fault]:
@@ -95,6 +96,11 @@ def _ports(data: Mapping[str, object]) -> Iterator[Fault]:
     elif isinstance(api, int) and first <= api <= last:
         where: Location = ("api", "port") if "port" in _mapping(data.get("api")) else ("grpc_port",)
         yield Fault(where, f"the API's port {api} is among the workers' {first} to {last}", "move one of them")
+
+
+def _groups(data: Mapping[str, object]) -> Iterator[Fault]:
+    if data.get("kv_bits") is None and data.get("kv_group_size") not in (None, DEFAULT_KV_GROUP_SIZE):
+        yield Fault(("kv_group_size",), "does nothing without kv_bits", "set kv_bits: 8, or remove it")
 
 
 def _node_names(data: Mapping[str, object]) -> list[tuple[int, str]]:

@@ -12,9 +12,7 @@ from mlxctl.profile.document import Location, quoted
 from mlxctl.profile.model import Api, Node, Part, Placement, Profile
 from mlxctl.profile.values import MAX_NODES, shown
 
-PLANNED_KEYS = frozenset(
-    {"min_nodes", "recovery", "spares", "deterministic", "kv_bits", "parallel", "models", "upstreams"}
-)
+PLANNED_KEYS = frozenset({"min_nodes", "recovery", "spares", "deterministic", "parallel", "models", "upstreams"})
 EXAMPLES = {
     "name": "name: my-macs",
     "nodes": "nodes: [{name: worker-1, host: localhost}]",

@@ -168,13 +168,17 @@ class Placement(Part):
 
 
 class Profile(Part):
-    """A cluster as the user wants it. `context` None: what the model allows, at most 8192."""
+    """A cluster as the user wants it. `context` None: what the model allows, at most 8192. `kv_bits` None: keys and
+    values as the model makes them.
+    """
 
     name: Name
     model: Text = "canary"
     context: int | None = Field(default=None, ge=1, le=values.MAX_CONTEXT)
     concurrency: int = Field(default=8, ge=1, le=values.MAX_CONCURRENCY)
     objective: Literal["throughput", "latency"] = "throughput"
+    kv_bits: Literal[4, 8] | None = None
+    kv_group_size: Literal[32, 64, 128] = values.DEFAULT_KV_GROUP_SIZE
     api: Api = Api()
     grpc_port: Port = values.DEFAULT_GRPC_PORT
     nodes: tuple[Node, ...] = Field(min_length=1, max_length=values.MAX_NODES)

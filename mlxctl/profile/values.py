@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from decimal import Decimal
+from typing import Final
 
 from pydantic_core import PydanticCustomError
 
@@ -15,6 +16,7 @@ UNITS = {"MB": MIB, "MIB": MIB, "GB": GIB, "GIB": GIB, "TB": 2**40, "TIB": 2**40
 
 DEFAULT_API_PORT = 8100
 DEFAULT_GRPC_PORT = 50100
+DEFAULT_KV_GROUP_SIZE: Final = 64
 DEFAULT_SSH_PORT = 22
 MAX_PORT = 65535
 MAX_NODES = 32

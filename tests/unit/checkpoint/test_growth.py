@@ -31,7 +31,7 @@ def filled(cache: Any) -> Any:
 
 
 def test_a_plain_cache_grows_by_its_rows() -> None:
-    assert cache_growth(filled(KVCache()), TOKENS) == (CacheGrowth("KVCache", ROW_BYTES),)
+    assert cache_growth(filled(KVCache()), TOKENS) == (CacheGrowth("KVCache", ROW_BYTES, heads=2, head_sizes=(64, 64)),)
 
 
 @pytest.mark.parametrize("cache", [RotatingKVCache(max_size=8), ChunkedKVCache(8)])
