@@ -16,7 +16,6 @@ from starlette.responses import JSONResponse, Response
 from mlxctl.api.answer import AnswerReader, ChatFinishReason, Delta
 from mlxctl.api.body import BodyReader
 from mlxctl.api.errors import from_validation
-from mlxctl.api.honoured import check_honoured
 from mlxctl.api.logprobs import LogprobWriter
 from mlxctl.api.models import ServedModel
 from mlxctl.api.order import Order, prepare
@@ -71,7 +70,6 @@ class ChatCompletions:
         except ValidationError as error:
             raise from_validation(error) from None
         self._served.check(chat.model)
-        check_honoured(chat)
         arguments = (chat, self._tokenizer, self._served.context)
         if len(body) <= INLINE_BODY_BYTES:
             return chat, prepare(*arguments)

@@ -41,6 +41,8 @@ from mlxctl.worker.memory import hold_to
 
 log = logging.getLogger(__name__)
 
+CLEAR_EVERY = 256  # frames, as mlx-lm does: freed buffers of sizes that no longer come
+
 T = TypeVar("T")
 StepFrame = Frame[shard_pb2.FrameHeader]
 Finish = tuple[Callable[[], None], Callable[[int], AnyFrame]]
@@ -82,6 +84,7 @@ class Runner:
         self.lanes = Lanes(shard.make_cache)
         self._outbox = outbox
         self._clock = outbox.clock
+        self._frames = 0
 
     @classmethod
     def load(
@@ -134,6 +137,9 @@ class Runner:
             header.failed_stage = self.stage
             scheduled = self._passed_on(header, started_s)
         self._clock.graph_s += time.monotonic() - started_s
+        self._frames += 1
+        if self._frames % CLEAR_EVERY == 0:
+            mx.clear_cache()
         if scheduled is not None:
             self._outbox.put(scheduled)
 

@@ -196,13 +196,6 @@ def test_a_seed_repeats_what_was_drawn(client: OpenAI) -> None:
     assert draw(1) == draw(1) != draw(2)
 
 
-@pytest.fixture
-def every_field_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The unsplit engine gives log-probabilities whatever the product's engine does."""
-    monkeypatch.setattr("mlxctl.api.honoured.NOT_YET", frozenset())
-
-
-@pytest.mark.usefixtures("every_field_honoured")
 def test_every_counted_token_has_its_logprobs(client: OpenAI) -> None:
     fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "temperature": 0, "extra_body": NO_THINKING}
     made = client.chat.completions.create(model="canary", messages=[HELLO], **fields)
@@ -215,7 +208,6 @@ def test_every_counted_token_has_its_logprobs(client: OpenAI) -> None:
         assert len(record.top_logprobs) == 2 and record.top_logprobs[0].token == record.token
 
 
-@pytest.mark.usefixtures("every_field_honoured")
 def test_a_stream_carries_the_logprobs_of_the_whole_answer(client: OpenAI) -> None:
     case = EXPECTATIONS["count-to-10-stopped-at-7"]
     fields = {**fields_of(case), "logprobs": True}
