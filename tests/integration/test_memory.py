@@ -15,7 +15,7 @@ from tests.pipelines import local_profile
 pytestmark = [pytest.mark.integration, pytest.mark.memory]
 
 AT_ONCE = 8
-ALLOWED_GROWTH_BYTES = 24 << 20  # allocators keep some; a leaked cache of this model is 1 MiB a request
+ALLOWED_GROWTH_BYTES = 32 << 20  # allocators keep some; a leaked cache of this model is 1 MiB a request
 
 
 async def answer(client: AsyncOpenAI, number: int) -> None:
@@ -52,7 +52,7 @@ def resident_bytes(pids: Sequence[int]) -> list[int]:
 @pytest.mark.parametrize(("answered", "cancelled"), [(120, 12), pytest.param(1000, 100, marks=pytest.mark.slow)])
 def test_requests_answered_and_cancelled_leave_no_memory_behind(answered: int, cancelled: int) -> None:
     with mlxctl.Cluster.up(local_profile(2)) as cluster:
-        asyncio.run(load(cluster.base_url, 60, 6))
+        asyncio.run(load(cluster.base_url, 120, 12))
         status = cluster.status()
         pids = [status["coordinator"]["pid"], *(stage["pid"] for stage in status["stages"])]
         before = resident_bytes(pids)
