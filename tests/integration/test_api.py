@@ -287,8 +287,8 @@ def test_another_model_is_not_found(client: OpenAI) -> None:
 
 def test_a_field_that_is_not_honoured_is_refused(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="canary", messages=[HELLO], logprobs=True)
-    assert caught.value.param == "logprobs" and caught.value.type == "invalid_request_error"
+        client.chat.completions.create(model="canary", messages=[HELLO], response_format={"type": "json_object"})
+    assert caught.value.param == "response_format" and caught.value.type == "invalid_request_error"
 
 
 def test_the_model_is_listed(client: OpenAI) -> None:
