@@ -25,7 +25,7 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="end and remove what earlier clusters of ours left")] = False,
     as_json: Annotated[bool, typer.Option("--json", help='the report as "mlxctl.doctor/1"')] = False,
 ) -> None:
-    """Check every node, link and port; each failure with what mends it."""
+    """Check nodes, links and ports; say what mends each failure."""
     import asyncio
 
     from mlxctl.launch.doctor import diagnose

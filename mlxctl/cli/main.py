@@ -59,7 +59,7 @@ VERBS = (
     Verb("logs", "Show the logs of all nodes, merged and labelled."),
     Verb("check", "Compare a model run in parts with the model run whole."),
     Verb("models", "List models and layers, bring them to nodes, make room."),
-    Verb("doctor", "Check every node, link and port; each failure with what mends it."),
+    Verb("doctor", "Check nodes, links and ports; say what mends each failure."),
     Verb("wheelhouse", "Download what nodes install, for nodes without internet."),
     Verb("facts", "Say what this machine is; asked by a coordinator.", hidden=True),
     Verb("worker", "Run the layers of one stage; started by a coordinator.", hidden=True),
@@ -139,7 +139,8 @@ def _report(error: MlxctlError) -> int:
     for problem in problems:
         _say(f"error: {problem}")
     for line in error.log_lines:
-        _say(f"  | {line}")
+        if error.message not in line and (error.hint is None or error.hint not in line):
+            _say(f"  | {line}")
     if error.hint:
         _say(f"  hint: {error.hint}")
     return error.exit_code

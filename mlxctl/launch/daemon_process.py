@@ -78,6 +78,7 @@ class DaemonProcess:
         finally:
             timer.cancel()
         self._process.wait()
+        self.end()
         if self._late:
             raise TimedOut(f"the cluster was not ready in {timeout_s:g} s; nothing of it is left")
         raise self._error(failed)
