@@ -59,6 +59,7 @@ VERBS = (
     Verb("logs", "Show the logs of all nodes, merged and labelled."),
     Verb("check", "Compare a model run in parts with the model run whole."),
     Verb("models", "List models and layers, bring them to nodes, make room."),
+    Verb("init", "Write a profile by probing hosts."),
     Verb("doctor", "Check nodes, links and ports; say what mends each failure."),
     Verb("wheelhouse", "Download what nodes install, for nodes without internet."),
     Verb("facts", "Say what this machine is; asked by a coordinator.", hidden=True),
