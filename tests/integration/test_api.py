@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 
 from mlxctl.api.access import Access
 from mlxctl.api.body import MAX_BODY_BYTES
-from mlxctl.errors import StageLost
+from mlxctl.errors import StageLost, TimedOut
 from tests.api_server import NO_THINKING, SERVED, ApiServer, serve_api
 from tests.canary_expectations import EXPECTATIONS, Expectation
 
@@ -247,6 +247,22 @@ def test_a_stop_string_ends_the_generation_in_the_engine(server: ApiServer, clie
     assert server.engine.generations[0].cancelled.is_set()
 
 
+def test_the_log_says_in_a_line_how_each_answer_ended(client: OpenAI, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "mlxctl.api"):
+        for name in ("count-to-10-stopped-at-7", "hello", "count-to-100-cut-at-12-tokens"):
+            client.chat.completions.create(**fields_of(EXPECTATIONS[name]))
+    ends = [record.getMessage().partition(": ")[2] for record in caplog.records if record.name == "mlxctl.api"]
+    assert [end.partition(",")[0] for end in ends] == ["stop string", "stop", "length"]
+    assert ends[2].endswith(" + 12 tokens")
+
+
+def test_a_deadline_that_passed_is_a_504(server: ApiServer, client: OpenAI) -> None:
+    server.engine.fail_after = (3, TimedOut("the request took longer than 2 s"))
+    with pytest.raises(openai.InternalServerError, match="longer than 2 s") as caught:
+        client.chat.completions.create(model="canary", messages=[HELLO])
+    assert (caught.value.status_code, caught.value.code) == (504, "timeout")
+
+
 def test_a_stage_lost_before_the_end_is_an_error(server: ApiServer, client: OpenAI) -> None:
     server.engine.fail_after = (3, StageLost("the worker died", node="mini2", stage=1))
     with pytest.raises(openai.InternalServerError, match="node mini2, stage 1: the worker died") as caught:
@@ -288,7 +304,7 @@ def test_another_model_is_not_found(client: OpenAI) -> None:
 def test_a_field_that_is_not_honoured_is_refused(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="canary", messages=[HELLO], response_format={"type": "json_object"})
-    assert caught.value.param == "response_format" and caught.value.type == "invalid_request_error"
+    assert caught.value.param == "response_format.type" and caught.value.type == "invalid_request_error"
 
 
 def test_the_model_is_listed(client: OpenAI) -> None:
