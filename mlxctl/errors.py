@@ -168,6 +168,7 @@ class TimedOut(MlxctlError):
 
     exit_code = 124
     http_status = 504
+    default_code = "timeout"
 
 
 class Interrupted(MlxctlError):

@@ -105,6 +105,6 @@ def _exception(status: int, error: _Error, retry_after_s: int) -> MlxctlError:
         return ModelNotFound(message)
     if status == 503 or error.code in (Degraded.default_code, StageLost.default_code):
         return Degraded(message, hint="`mlxctl status` shows what is missing")
-    if status == 504:
+    if status == 504 or error.code == TimedOut.default_code:
         return TimedOut(message)
     return RequestError(message) if 400 <= status < 500 else MlxctlError(message)
