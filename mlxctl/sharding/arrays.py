@@ -36,14 +36,15 @@ def array_bytes(x: mx.array) -> memoryview:
     return memoryview(cast(Any, flat))
 
 
-def array_from_bytes(dtype: str, shape: Sequence[int], data: bytes | memoryview) -> mx.array:
-    """The array that `array_bytes` took apart; one copy. Raises CorruptFrame."""
+def array_from_bytes(dtype: str, shape: Sequence[int], data: bytes | memoryview | mx.array) -> mx.array:
+    """The array that `array_bytes` took apart; one copy, none of a flat uint8 array. Raises CorruptFrame."""
     check_header(dtype, shape)
     kind = DTYPES[dtype]
     expected = prod(shape) * kind.size
     if len(data) != expected:
         raise CorruptFrame(f"a {dtype} array of shape {tuple(shape)} has {expected} bytes, not {len(data)}")
-    return mx.array(np.frombuffer(data, np.uint8)).view(kind).reshape(tuple(shape))
+    flat = data if isinstance(data, mx.array) else mx.array(np.frombuffer(data, np.uint8))
+    return flat.view(kind).reshape(tuple(shape))
 
 
 def check_header(dtype: Any, shape: Any) -> None:

@@ -71,7 +71,7 @@ class Tensor(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes | memoryview
+    data: bytes | memoryview | mx.array
 
 
 def blank_of(array: mx.array) -> Blank:

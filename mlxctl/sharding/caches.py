@@ -115,6 +115,21 @@ def is_batchable(cache: Any) -> bool:
     return hasattr(cache, "merge")
 
 
+def _mark(cache: Any) -> Callable[[], None]:
+    if isinstance(cache, mlx_cache.CacheList):
+        return _all([_mark(part) for part in cache.caches])
+    kept = {key: list(value) if type(value) is list else value for key, value in vars(cache).items()}
+    return lambda: vars(cache).update(kept)
+
+
+def _all(actions: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    def run() -> None:
+        for action in actions:
+            action()
+
+    return run
+
+
 def _duplicate(cache: Any) -> Any:
     """Another cache of the same content. Arrays are shared until one of the two is written to."""
     duplicate = copy.copy(cache)
@@ -196,6 +211,13 @@ class ShardCache:
             cache.trim(trimmed)
         self.lengths = [self.lengths[0] - trimmed]
         return trimmed
+
+    def mark(self) -> Callable[[], None]:
+        """Remember where the caches stand; what is returned takes them back there, before a step that was built but not
+        computed. Elements that such a step would have written are free to be written again: nobody reads them.
+        """
+        lengths = self.lengths
+        return _all([*map(_mark, self._caches), lambda: setattr(self, "lengths", lengths)])
 
     def copy(self) -> ShardCache:
         """The same content once more."""

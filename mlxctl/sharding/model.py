@@ -20,6 +20,7 @@ from mlx_lm import utils as mlx_lm_utils
 
 from mlxctl.errors import CheckpointError
 from mlxctl.sharding.arrays import DTYPES
+from mlxctl.sharding.random_weights import is_random, random_headers, random_weights
 from mlxctl.sharding.safetensors import TensorHeader, safetensors_header
 
 MAX_CONFIG_BYTES = 16_000_000
@@ -59,6 +60,8 @@ def read_headers(path: Path, elsewhere: Collection[str] = ()) -> dict[str, Tenso
     Raises CheckpointError for a broken file, a tensor in two files, and a file of the index that is not there although
     one of its tensors is not known to be `elsewhere`.
     """
+    if is_random(path):
+        return random_headers(path)
     files = sorted(path.glob("model*.safetensors"))
     check_index(path, {file.name for file in files}, elsewhere)
     if not files and not elsewhere:
@@ -87,7 +90,8 @@ def build_model(path: Path, absent: Mapping[str, TensorHeader] = MappingProxyTyp
     config = read_config(path)
     present = read_headers(path, absent)
     phantoms = {name: _phantom(header) for name, header in absent.items() if name not in present}
-    return _build(path, config, lambda found: {**found, **phantoms})
+    drawn = random_weights(path) if is_random(path) else {}
+    return _build(path, config, lambda found: {**found, **drawn, **phantoms})
 
 
 def build_skeleton(path: Path, headers: Mapping[str, TensorHeader]) -> LoadedModel:

@@ -69,20 +69,20 @@ class Lanes:
         if operation.kind == kinds.COPY:
             self._add(handle, self._copied(operation))
         elif operation.kind == kinds.EXTRACT:
-            self._add(handle, self._cache(operation.others[0]).extract(operation.rows[0]))
+            self._add(handle, self.cache(operation.others[0]).extract(operation.rows[0]))
         elif operation.kind == kinds.JOIN:
-            others = [self._cache(other) for other in operation.others]
-            self._cache(handle).join(others)
+            others = [self.cache(other) for other in operation.others]
+            self.cache(handle).join(others)
             for other in operation.others:
                 del self._lanes[other]
         elif operation.kind == kinds.KEEP:
-            self._cache(handle).keep(list(operation.rows))
+            self.cache(handle).keep(list(operation.rows))
         else:
             raise CorruptFrame(f"unknown cache operation {operation.kind}")
-        return {handle: self._cache(handle)}
+        return {handle: self.cache(handle)}
 
     def _copied(self, operation: shard_pb2.CacheOperation) -> ShardCache:
-        cache = self._cache(operation.others[0]).copy()
+        cache = self.cache(operation.others[0]).copy()
         surplus = cache.lengths[0] - operation.tokens
         if surplus and cache.trim(surplus) != surplus:
             raise CorruptFrame(f"lane {operation.others[0]} cannot be cut to {operation.tokens} tokens")
@@ -93,7 +93,7 @@ class Lanes:
             raise CorruptFrame(f"lane {handle} is there already")
         self._lanes[handle] = Lane(cache)
 
-    def _cache(self, handle: int) -> ShardCache:
+    def cache(self, handle: int) -> ShardCache:
         return self._lane(handle).cache
 
     def _lane(self, handle: int) -> Lane:

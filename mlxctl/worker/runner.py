@@ -22,15 +22,13 @@ import numpy as np
 from mlxctl.errors import ForeignFrame, MlxctlError
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import (
-    Draw,
     LoadProgress,
     Shard,
+    ShardCache,
     Tensor,
     TensorHeader,
     decode_boundary,
-    encode_boundary,
     load_model,
-    sample,
 )
 from mlxctl.wire.frames import Frame, parse_step
 from mlxctl.wire.parts import Assembler
@@ -38,14 +36,15 @@ from mlxctl.wire.sampling import decode_wanted, encode_logprobs
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled
 from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
+from mlxctl.worker.steps import BuiltStep, ForeseenStep, StepForm, build_step
 
 log = logging.getLogger(__name__)
 
+ALONE_STEPS = 3  # in a row of one lane before the next one is built ahead
 CLEAR_EVERY = 256  # frames, as mlx-lm does: freed buffers of sizes that no longer come
 
 T = TypeVar("T")
 StepFrame = Frame[shard_pb2.FrameHeader]
-Finish = tuple[Callable[[], None], Callable[[int], AnyFrame]]
 
 
 class MlxThread:
@@ -85,6 +84,9 @@ class Runner:
         self._outbox = outbox
         self._clock = outbox.clock
         self._frames = 0
+        self._foreseen: ForeseenStep | None = None
+        self._last_lane = 0
+        self._alone = 0
 
     @classmethod
     def load(
@@ -109,6 +111,7 @@ class Runner:
         """Take frames until the stream ends. Raises WireError on the first part that is not ours."""
         assembler = Assembler(self.epoch)
         self.lanes.clear()
+        self._foreseen = None
         began_s = 0.0
         for part in parts:
             began_s = began_s or time.monotonic()
@@ -123,27 +126,26 @@ class Runner:
             raise ForeignFrame(f"a frame of {header.deployment}, epoch {header.epoch}; this is {self.deployment}")
         started_s = time.monotonic()
         self._clock.receive_s += started_s - began_s
-        scheduled: Scheduled | None
         try:
+            if header.operations:
+                self._forget()
             changed = self.lanes.apply(header.operations, header.lane)
             if header.rows and not header.failure:
-                scheduled = self._compute(frame, changed, round((started_s - began_s) * 1e6), started_s)
+                self._compute(frame, changed, round((started_s - began_s) * 1e6), started_s)
             else:
                 _schedule(changed)
-                scheduled = self._passed_on(header, started_s)
+                self._pass_on(header, started_s)
         except Exception as error:  # a step that cannot be computed fails its lane, not the stage
             log.exception("lane %d step %d failed", header.lane, header.step)
             header.failure = error.line if isinstance(error, MlxctlError) else f"{type(error).__name__}: {error}"
             header.failed_stage = self.stage
-            scheduled = self._passed_on(header, started_s)
+            self._pass_on(header, started_s)
         self._clock.graph_s += time.monotonic() - started_s
         self._frames += 1
         if self._frames % CLEAR_EVERY == 0:
             mx.clear_cache()
-        if scheduled is not None:
-            self._outbox.put(scheduled)
 
-    def _passed_on(self, header: shard_pb2.FrameHeader, started_s: float) -> Scheduled | None:
+    def _pass_on(self, header: shard_pb2.FrameHeader, started_s: float) -> None:
         """A frame without computation: on to the next stage, or a result if it reports a failure."""
         frame: AnyFrame
         if not self.shard.is_last:
@@ -154,58 +156,65 @@ class Runner:
             result.failure, result.failed_stage = header.failure, header.failed_stage
             frame = Frame(result)
         else:
-            return None
-        return Scheduled(lambda: None, lambda compute_us: frame, started_s)
+            return
+        self._outbox.put(Scheduled(lambda: None, lambda compute_us: frame, started_s))
 
-    def _compute(self, frame: StepFrame, changed: list[Any], receive_us: int, started_s: float) -> Scheduled:
+    def _compute(self, frame: StepFrame, changed: list[Any], receive_us: int, started_s: float) -> None:
         header = frame.header
         cache = self.lanes.at_step(header.lane, header.step, header.rows)
-        ids = np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns)
-        inbox = None if self.shard.is_first else _boundary(frame)
-        output = self.shard.forward(mx.array(ids), inbox, cache)
         header.times.add(receive_us=receive_us)
-        if self.shard.is_last:
-            wait, made = self._finish_result(header, output.logits, [*cache.arrays(), *changed])
+        form = StepForm.of(header)
+        if self._foreseen is not None and self._foreseen.form == form:
+            self._foreseen.fill(frame)
+            built, self._foreseen = self._foreseen.built, None
+            self._clock.foreseen_steps += 1
         else:
-            wait, made = self._finish_step(header, output.boundary, [*cache.arrays(), *changed])
-        return Scheduled(wait, made, started_s)
+            self._forget()
+            ids = np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns)
+            inbox = None if self.shard.is_first else _boundary(frame)
+            built = build_step(self.shard, cache, mx.array(ids), inbox, [decode_wanted(row) for row in header.sampling])
+        _schedule(built.waited, built.states, changed)
+        self._outbox.put(self._scheduled(header, built, started_s))
+        self._look_ahead(form, cache)
 
-    def _finish_step(self, header: shard_pb2.FrameHeader, boundary: Any, states: list[Any]) -> Finish:
-        spec, arrays = encode_boundary(boundary)
-        _schedule(arrays, states)
-
-        def frame(compute_us: int) -> StepFrame:
-            tensors = tuple(_bytes(array) for array in arrays)
-            header.boundary = spec
+    def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, started_s: float) -> Scheduled:
+        def boundary_frame(compute_us: int) -> StepFrame:
+            tensors = tuple(_bytes(array) for array in built.waited)
+            header.boundary = built.spec
             header.tensor_bytes[:] = [len(tensor) for tensor in tensors]
             header.times[-1].compute_us = compute_us
             return Frame(header, tensors)
 
-        return partial(_wait, arrays), frame
-
-    def _finish_result(self, header: shard_pb2.FrameHeader, logits: Any, states: list[Any]) -> Finish:
-        result = self._result(header)
-        draw: Draw | None = None
-        if header.sampling:
-            rows = [decode_wanted(entry) for entry in header.sampling]
-            draw = sample(
-                logits[:, -1, :], [r.sampling for r in rows], [r.position for r in rows], [r.recent for r in rows]
-            )
-            waited = draw.arrays
-        else:  # nothing to send, so wait for a single element of what was computed
-            waited = [states[-1].reshape(-1)[:1].astype(mx.float32)]
-        _schedule(waited, states)
-
-        def frame(compute_us: int) -> Frame[shard_pb2.ResultHeader]:
-            if draw is not None:
-                tokens = draw.tokens()
+        def result_frame(compute_us: int) -> Frame[shard_pb2.ResultHeader]:
+            result = self._result(header)
+            if built.draw is not None:
+                tokens = built.draw.tokens()
                 result.token_ids.extend(tokens)
-                result.logprobs.extend(encode_logprobs(draw.logprobs(tokens)))
+                result.logprobs.extend(encode_logprobs(built.draw.logprobs(tokens)))
             header.times[-1].compute_us = compute_us
             result.times.extend(header.times)
             return Frame(result)
 
-        return partial(_wait, waited), frame
+        frame = result_frame if self.shard.is_last else boundary_frame
+        return Scheduled(partial(_wait, built.waited), frame, started_s)
+
+    def _look_ahead(self, form: StepForm, cache: ShardCache) -> None:
+        """Build the next step's graph while this one computes, where a lane has the stage to itself."""
+        self._alone = self._alone + 1 if form.lane == self._last_lane else 0
+        self._last_lane = form.lane
+        following = form.following() if self._alone >= ALONE_STEPS else None
+        if following is None:
+            return
+        try:
+            self._foreseen = ForeseenStep.build(self.shard, cache, following)
+        except Exception:  # the step itself is on its way: do without
+            log.exception("a step could not be built ahead")
+            self._alone = 0
+
+    def _forget(self) -> None:
+        if self._foreseen is not None:
+            self._foreseen.undo()
+            self._foreseen = None
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)

@@ -1,0 +1,114 @@
+"""One step's graph: built from a frame that has come, or ahead of one that is foreseen. Called by the runner.
+
+A stage's Python code takes a millisecond or two to build a step's graph. Where one lane has the pipeline to itself, the
+next frame's form is known while this one computes; only the bytes are not. So the graph is built on placeholders, and
+the bytes are written into them when they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from mlxctl.rpc import shard_pb2
+from mlxctl.sharding import Boundary, Draw, Shard, ShardCache, Tensor, decode_boundary, encode_boundary, sample
+from mlxctl.wire.frames import Frame
+from mlxctl.wire.sampling import WantedToken, decode_wanted
+
+StepFrame = Frame[shard_pb2.FrameHeader]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltStep:
+    """A lazy step: `waited` is what its frame is made of, `states` are the caches. `spec` describes an activation,
+    `draw` holds the tokens on the last stage if any are wanted.
+    """
+
+    waited: list[Any]
+    states: list[Any]
+    spec: str = ""
+    draw: Draw | None = None
+
+
+def build_step(
+    shard: Shard, cache: ShardCache, ids: mx.array, inbox: Boundary | None, wanted: Sequence[WantedToken]
+) -> BuiltStep:
+    """The graph of one step of `shard`. Raises CorruptFrame for an input of the wrong form."""
+    output = shard.forward(ids, inbox, cache)
+    states = cache.arrays()
+    if output.boundary is not None:
+        spec, arrays = encode_boundary(output.boundary)
+        return BuiltStep(arrays, states, spec=spec)
+    if not wanted:  # nothing to send, so wait for a single element of what was computed
+        return BuiltStep([states[-1].reshape(-1)[:1].astype(mx.float32)], states)
+    assert output.logits is not None
+    samplings, positions, recent = zip(*((w.sampling, w.position, w.recent) for w in wanted), strict=True)
+    draw = sample(output.logits[:, -1, :], samplings, positions, recent)
+    return BuiltStep(draw.arrays, states, draw=draw)
+
+
+@dataclass(frozen=True, slots=True)
+class StepForm:
+    """All of a frame that a graph hangs on, but for the bytes of token ids and activation."""
+
+    lane: int
+    step: int
+    rows: int
+    columns: int
+    boundary: str
+    tensor_bytes: tuple[int, ...]
+    sampling: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, header: shard_pb2.FrameHeader) -> StepForm:
+        sampling = tuple(row.SerializeToString(deterministic=True) for row in header.sampling)
+        sizes = tuple(header.tensor_bytes)
+        return cls(header.lane, header.step, header.rows, header.columns, header.boundary, sizes, sampling)
+
+    def following(self) -> StepForm | None:
+        """The next step's form if the lane goes on as before; None where that hangs on tokens to come."""
+        rows = [shard_pb2.Sampling.FromString(row) for row in self.sampling]
+        if self.columns != 1 or not rows or any(row.recent for row in rows):
+            return None
+        for row in rows:
+            row.position += 1
+        sampling = tuple(row.SerializeToString(deterministic=True) for row in rows)
+        return replace(self, step=self.step + 1, sampling=sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeseenStep:
+    """A step built before its frame has come. If another comes it must be undone."""
+
+    form: StepForm
+    built: BuiltStep
+    undo: Callable[[], None]
+    _ids: np.ndarray
+    _inbox: list[np.ndarray]
+
+    @classmethod
+    def build(cls, shard: Shard, cache: ShardCache, form: StepForm) -> ForeseenStep:
+        """The step of `form` on placeholders."""
+        ids = mx.array(np.zeros((form.rows, 1), np.int32))
+        places = [mx.array(np.zeros(size, np.uint8)) for size in form.tensor_bytes]
+        inbox = None
+        if not shard.is_first:
+            inbox = decode_boundary(form.boundary, [Tensor("uint8", (place.size,), place) for place in places])
+        wanted = [decode_wanted(shard_pb2.Sampling.FromString(row)) for row in form.sampling]
+        undo = cache.mark()
+        try:
+            built = build_step(shard, cache, ids, inbox, wanted)
+        except Exception:
+            undo()
+            raise
+        return cls(form, built, undo, np.asarray(ids), [np.asarray(place) for place in places])
+
+    def fill(self, frame: StepFrame) -> None:
+        """Write the bytes of `frame`, which has the form foreseen, into their places: `built` can be computed now."""
+        self._ids[:, 0] = frame.header.token_ids
+        for place, tensor in zip(self._inbox, frame.tensors, strict=True):
+            place[:] = np.frombuffer(tensor, np.uint8)
