@@ -101,6 +101,11 @@ def store_dir() -> Path:
     return home() / "store"
 
 
+def random_dir() -> Path:
+    """Shapes of well-known models whose weights are drawn where they run."""
+    return home() / "random"
+
+
 def hub_dir() -> Path:
     """What is known of models on a hub: everything but their weights."""
     return home() / "hub"

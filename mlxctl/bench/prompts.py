@@ -24,6 +24,13 @@ WORDS = (
 )  # fmt: skip
 
 
+def load_tokenizer(model: str) -> Tokenizer:
+    """The tokenizer of `model` (a folder, hub id, `canary` …). Raises CheckpointError."""
+    from mlxctl.checkpoint import resolve_model
+
+    return Tokenizer.load(resolve_model(model))
+
+
 class Prompter:
     """Makes the conversations of workloads. Without a tokenizer (a foreign server) lengths are about right."""
 

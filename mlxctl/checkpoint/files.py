@@ -9,6 +9,7 @@ from pathlib import Path
 from mlxctl.checkpoint.hub import HEADERS, stored_headers
 from mlxctl.hub import cached_snapshot
 from mlxctl.sharding.model import joined_headers, read_headers
+from mlxctl.sharding.random_model import random_name
 from mlxctl.sharding.safetensors import TensorHeader, safetensors_header
 
 
@@ -28,6 +29,12 @@ class HubCommit:
 
     repo: str
     commit: str
+
+
+def origin_of(folder: Path) -> HubCommit | None:
+    """Where nodes can find the model by themselves: a commit on a hub, or the shape of one with random weights."""
+    name = random_name(folder)
+    return HubCommit(name, "") if name else hub_commit(folder)
 
 
 def hub_commit(folder: Path) -> HubCommit | None:

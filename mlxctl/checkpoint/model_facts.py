@@ -22,8 +22,10 @@ from mlxctl.checkpoint.reads import reads, switches_in
 from mlxctl.checkpoint.resolve import resolve_model, revision_of
 from mlxctl.errors import CheckpointError
 from mlxctl.facts import CacheGrowth, LayerFacts, ModelFacts
+from mlxctl.sharding.from_config import build_from_config
 from mlxctl.sharding.layer_map import TRACED_TOKENS, LayerMap, layer_map
 from mlxctl.sharding.model import LoadedModel, build_skeleton
+from mlxctl.sharding.random_weights import is_random
 from mlxctl.sharding.safetensors import TensorHeader
 from mlxctl.sharding.support import needs_metal, unsupported
 from mlxctl.sharding.trace import Trace, trace
@@ -36,10 +38,10 @@ def read_model_facts(name: str | Path, *, weights_required: bool = True) -> Mode
     config says. Raises CheckpointError naming the broken or missing file.
     """
     path = resolve_model(name)
-    has_files = any(path.glob("model*.safetensors")) or (path / HEADERS).is_dir()
+    has_files = any(path.glob("model*.safetensors")) or (path / HEADERS).is_dir() or is_random(path)
     config_only = not weights_required and not has_files
     headers = {} if config_only else all_tensors(path)
-    loaded = configuration.build_from_config(path) if config_only else build_skeleton(path, headers)
+    loaded = build_from_config(path) if config_only else build_skeleton(path, headers)
     try:
         traced = trace(loaded.model, TRACED_TOKENS)
         cuts = layer_map(loaded.layer_count, traced)

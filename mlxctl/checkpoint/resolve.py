@@ -12,6 +12,7 @@ from mlxctl.checkpoint.hub import fetch, hub_folder
 from mlxctl.errors import CheckpointError, HubUnreachable
 from mlxctl.hub import cached_snapshot, find_snapshot, is_offline
 from mlxctl.sharding.model import check_index
+from mlxctl.sharding.random_model import is_random_name, random_folder
 
 CANARY = "canary"
 MAIN = "main"
@@ -27,6 +28,8 @@ def resolve_model(name: str | Path) -> Path:
     text = str(name)
     if text == CANARY:
         return MODEL_DIR
+    if is_random_name(text):
+        return random_folder(text)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return folder.resolve()

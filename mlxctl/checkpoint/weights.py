@@ -25,10 +25,11 @@ from mlxctl.hub import HubClient, access_from_environment
 from mlxctl.sharding.manifest import MANIFEST, Manifest, PieceEntry
 from mlxctl.sharding.model import joined_headers
 from mlxctl.sharding.origin import ByteRange, Origin, PieceSource
+from mlxctl.sharding.random_weights import RANDOM
 from mlxctl.sharding.safetensors import DTYPES, TensorHeader
 
 CHUNK_BYTES = 1 << 20
-CONFIG_FILES = ("config.json", "generation_config.json", "hf_quant_config.json")  # what mlx-lm reads
+CONFIG_FILES = ("config.json", "generation_config.json", "hf_quant_config.json", RANDOM)  # what loading reads
 
 _LAYOUT = 2  # of pieces; other bytes for the same model get another number
 _STORED_DTYPES = {mlx_dtype: stored for stored, (mlx_dtype, _) in reversed(list(DTYPES.items()))}

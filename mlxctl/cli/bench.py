@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mlxctl.bench.runner import Opener, Watcher
     from mlxctl.bench.suites import Suite
     from mlxctl.profile import Profile
-    from mlxctl.tokenizer import Tokenizer
 
 ERROR_EXIT = 1
 INTERRUPTED_EXIT = 130
@@ -103,12 +102,11 @@ def asked(
 
 def _measure(profile: Profile, text: str, wish: Wish, files: list[Path], cluster: Any) -> Report:
     from mlxctl.bench.prepare import local_head
+    from mlxctl.bench.prompts import load_tokenizer
     from mlxctl.bench.runner import Target, private_clusters, running_target
-    from mlxctl.checkpoint import resolve_model
-    from mlxctl.tokenizer import Tokenizer
 
     head = local_head(profile, text, wish, say)
-    tokenizer = Tokenizer.load(resolve_model(profile.model))
+    tokenizer = load_tokenizer(profile.model)
 
     def opener(watcher: Watcher) -> Opener:
         if cluster is not None:
@@ -118,7 +116,7 @@ def _measure(profile: Profile, text: str, wish: Wish, files: list[Path], cluster
     return run_bench(head, wish.suite, opener, tokenizer, files)
 
 
-def run_bench(head: Head, suite: Suite, opener: Any, tokenizer: Tokenizer | None, files: list[Path]) -> Report:
+def run_bench(head: Head, suite: Suite, opener: Any, tokenizer: Any, files: list[Path]) -> Report:
     """Run everything, journal beside the first of `files`. Ctrl-C keeps what was measured; an error does too, and is
     raised once the report is written.
     """

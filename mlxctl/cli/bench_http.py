@@ -38,14 +38,13 @@ def http(
 ) -> None:
     """Measure any OpenAI-compatible server: Ollama, LM Studio, mlx_lm.server, exo, or a cluster of ours."""
     from mlxctl.bench.prepare import Wish, foreign_head
+    from mlxctl.bench.prompts import load_tokenizer
     from mlxctl.bench.runner import Target, running_target
     from mlxctl.chat.client import ChatClient
-    from mlxctl.checkpoint import resolve_model
     from mlxctl.cli.bench import asked, finish, run_bench
     from mlxctl.cli.bench_options import chosen_suite
     from mlxctl.cli.bench_output import outputs
     from mlxctl.profile import Api
-    from mlxctl.tokenizer import Tokenizer
 
     chosen = chosen_suite(quick, full, asked(pp, tg, depth, concurrency, rate, turns, prompts, runs))
     suite = replace(chosen, rounds=1)
@@ -54,7 +53,7 @@ def http(
     if model is None:
         with ChatClient(url, key) as client:
             model = client.served().model
-    counter = Tokenizer.load(resolve_model(tokenizer)) if tokenizer is not None else None
+    counter = load_tokenizer(tokenizer) if tokenizer is not None else None
     if counter is None:
         say("note: without --tokenizer prompts are about as long as asked, and the server counts the tokens")
     head = foreign_head(model, Wish(suite, seed, (0,), f"bench of {url}"), context, max(suite.streams, default=1))

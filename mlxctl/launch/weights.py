@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlxctl import paths
-from mlxctl.checkpoint import ModelWeights, hub_commit, model_files, open_weights
+from mlxctl.checkpoint import ModelWeights, model_files, open_weights, origin_of
 from mlxctl.errors import StoreFull
 from mlxctl.launch.phases import FirstError
 from mlxctl.launch.stages import StageConnection
@@ -76,7 +76,7 @@ class Distribution:
         self._path = path
         self._name = name
         self._on_progress = on_progress
-        self._commit = hub_commit(path)
+        self._commit = origin_of(path)
         self._transfers: list[Transfer] = []
         self._cancelled = False
         self.places = [Place()] * len(connections)

@@ -9,6 +9,7 @@ from mlxctl.errors import CheckpointError
 from mlxctl.hub import cached_snapshot
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import TensorHeader
+from mlxctl.sharding.random_model import is_random_name, random_folder
 from mlxctl.worker.layer_store import LayerStore
 
 
@@ -42,7 +43,11 @@ class NodeWeights:
         return Path(request.folder), described.tensors
 
     def _folders(self, request: shard_pb2.StoreRequest) -> Iterator[Path]:
-        """Where the model's files may be: the folder that the coordinator reads, this node's own hub cache."""
+        """Where the files may be: the folder that the coordinator reads, this node's own hub cache. A model with random
+        weights is made anywhere.
+        """
+        if is_random_name(request.repo):
+            yield random_folder(request.repo)
         if self._store_only:
             return
         yield Path(request.model_path)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlxctl.checkpoint.configuration import UNBOUNDED_CONTEXT, context_limit, count, quantization, stored_dtype
+from mlxctl.checkpoint.configuration import UNBOUNDED_CONTEXT, context_limit, count, quantization
+from mlxctl.sharding.from_config import stored_dtype
 
 pytestmark = pytest.mark.unit
 
