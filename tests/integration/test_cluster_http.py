@@ -140,9 +140,42 @@ def test_a_prompt_beyond_the_context_is_refused_in_openais_words(cluster: mlxctl
 def test_a_field_that_is_not_honoured_is_refused(cluster: mlxctl.Cluster) -> None:
     with OpenAI(base_url=cluster.base_url, api_key="unused") as client, pytest.raises(BadRequestError) as caught:
         client.chat.completions.create(
-            model="canary", messages=[{"role": "user", "content": "Hi"}], logit_bias={"5": 1}
+            model="canary", messages=[{"role": "user", "content": "Hi"}], response_format={"type": "json_object"}
         )
-    assert caught.value.param == "logit_bias"
+    assert caught.value.param == "response_format.type"
+
+
+def test_logprobs_of_a_sharded_answer_are_those_of_its_tokens(cluster: mlxctl.Cluster) -> None:
+    case = EXPECTATIONS["who-are-you"]
+    with OpenAI(base_url=cluster.base_url, api_key="unused") as client:
+        made = client.chat.completions.create(**request_of(case, logprobs=True, top_logprobs=3))
+    records = made.choices[0].logprobs
+    assert records is not None and records.content is not None and made.usage is not None
+    assert b"".join(bytes(record.bytes or []) for record in records.content).decode() == case.content
+    assert len(records.content) == made.usage.completion_tokens
+    for record in records.content:  # greedy: the token drawn is the likeliest
+        assert record.top_logprobs[0].token == record.token and len(record.top_logprobs) == 3
+
+
+def test_a_bias_decides_what_is_drawn(cluster: mlxctl.Cluster) -> None:
+    with OpenAI(base_url=cluster.base_url, api_key="unused") as client:
+        made = client.chat.completions.create(
+            **request_of(EXPECTATIONS["who-are-you"], logit_bias={"99": 100}, logprobs=True, max_tokens=3)
+        )
+    records = made.choices[0].logprobs
+    assert records is not None and records.content is not None
+    assert len({record.token for record in records.content}) == 1 and len(records.content) == 3
+
+
+def test_a_request_that_takes_longer_than_it_may_is_a_504(cluster: mlxctl.Cluster) -> None:
+    request = request_of(EXPECTATIONS["count-to-100"])
+    with (
+        OpenAI(base_url=cluster.base_url, api_key="unused", max_retries=0) as client,
+        pytest.raises(InternalServerError) as caught,
+    ):
+        client.chat.completions.create(**{**request, "extra_body": {**request["extra_body"], "timeout": 0.01}})
+    assert (caught.value.status_code, caught.value.code) == (504, "timeout")
+    assert wait_until_idle(cluster)["requests"]["running"] == 0
 
 
 def test_a_worker_lost_in_mid_stream_is_an_error_that_names_it() -> None:
