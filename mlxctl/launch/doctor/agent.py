@@ -182,7 +182,7 @@ def skip(connection: socket.socket, count: int) -> None:
 
 
 def dial(host: str, port: int, token: str, for_s: float) -> dict[str, Any]:
-    """Connect to a listener; round-trip time, and bandwidth measured for about `for_s`. Raises OSError."""
+    """Connect to a listener; round-trip time, and bandwidth measured for about `for_s` (0: not). Raises OSError."""
     start_s = time.monotonic()
     with closing(socket.create_connection((host, port), timeout=TIMEOUT_S)) as connection:
         connect_s = time.monotonic() - start_s
@@ -191,7 +191,7 @@ def dial(host: str, port: int, token: str, for_s: float) -> dict[str, Any]:
         try:
             exactly(connection, 1)
             rtt_s = statistics.median(exchange(connection, b"p") for _ in range(PINGS))
-            took_s, sent = bulk(connection, FIRST_BYTES), FIRST_BYTES
+            took_s, sent = bulk(connection, FIRST_BYTES if for_s else 1), FIRST_BYTES
             if took_s < for_s - LEAST_S:
                 sent = min(MOST_BYTES, max(FIRST_BYTES, int(FIRST_BYTES * for_s / max(took_s, 1e-3))))
                 took_s = bulk(connection, sent)

@@ -10,7 +10,9 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from mlxctl.errors import LaunchError
 from mlxctl.launch.doctor import judge
 from mlxctl.launch.doctor.findings import HERE, Finding, LinkMeasurement, Notes, Report
 from mlxctl.launch.doctor.visit import Visit, visit_here, visit_node
@@ -83,7 +85,11 @@ async def _network(launch: Launch, visits: Sequence[Visit], say: Say) -> list[Li
     for visit in visits:
         for node in visit.nodes if visit.agent is not None else ():
             probes = {place.port for place in places if place.visit is visit}
-            place = await _listen(launch, visit, node, token, ours, probes)
+            try:
+                place = await _listen(launch, visit, node, token, ours, probes)
+            except LaunchError as error:
+                visit.own[node.name].fail("ports", error.message, "run mlxctl doctor again")
+                continue
             if place is not None:
                 places.append(place)
     callers = [visit for visit in visits if visit.agent is not None]
@@ -117,13 +123,12 @@ async def _listen(
 async def _dial_all(place: Place, callers: Sequence[Visit], token: str) -> list[LinkMeasurement]:
     """Dial `place` from this machine and every other one, one after the other; notes reach and link of its node."""
     notes = place.visit.own[place.node.name]
+    others = [caller for caller in callers if caller is not place.visit or caller.machine is None]
+    tries = await asyncio.gather(*(_dial(caller, place, token, 0.0) for caller in others))
     links, failures = [], []
-    for caller in callers:
-        if caller is place.visit and caller.machine is not None:
-            continue
-        assert caller.agent is not None
-        fields = {"host": place.address, "port": place.port, "token": token, "for_s": LINK_S}
-        answer = (await caller.agent.ask("dial", **fields)).fields
+    for caller, answer in zip(others, tries, strict=True):
+        if "error" not in answer:  # alone on the link this time
+            answer = await _dial(caller, place, token, LINK_S)
         if "error" in answer:
             system = caller.system_name
             why, mend = judge.why_unreached(system, place.address, place.port, answer["errno"], answer["error"])
@@ -138,7 +143,17 @@ async def _dial_all(place: Place, callers: Sequence[Visit], token: str) -> list[
     return links
 
 
-def _link(caller: Visit, place: Place, answer: dict[str, float]) -> LinkMeasurement:
+async def _dial(caller: Visit, place: Place, token: str, for_s: float) -> dict[str, Any]:
+    """The caller's answer; an error also where its probe has died."""
+    assert caller.agent is not None
+    try:
+        answer = await caller.agent.ask("dial", host=place.address, port=place.port, token=token, for_s=for_s)
+    except LaunchError as error:
+        return {"error": error.message, "errno": 0}
+    return answer.fields
+
+
+def _link(caller: Visit, place: Place, answer: dict[str, Any]) -> LinkMeasurement:
     interface = caller.system.interface_of(str(answer["local"])) if caller.system is not None else None
     name, medium = (interface.name, interface.medium) if interface is not None else ("", "unknown")
     return LinkMeasurement(caller.name, place.node.name, answer["rtt_s"], answer["bytes_per_s"], name, medium)

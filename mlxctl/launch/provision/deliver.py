@@ -7,6 +7,7 @@ import json
 import secrets
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -20,6 +21,7 @@ from mlxctl.launch.ssh import Remote, RemoteProcess
 
 MAKE_FOLDER_TIMEOUT_S = 30.0
 INSTALL_TIMEOUT_S = 900.0
+END_TIMEOUT_S = 5.0
 SENDERS = 4
 SENT_STEP = 10  # percent between two reports
 SPARE_BYTES = 64 << 20
@@ -65,20 +67,19 @@ async def deliver(remote: Remote, seen: Look, python: str, chosen: Sequence[File
     await asyncio.to_thread(_require_space, seen, chosen, missing)
     incoming = f"{seen.home}/incoming/{secrets.token_hex(8)}"
     await _make_folder(remote, incoming)
+    process = await _start_installer(remote, python, incoming)
     try:
         await _send(remote, missing, incoming, report)
         order = {
             "home": seen.home,
             "venv": venv,
-            "incoming": incoming,
             "wheels": [{"file": file.path.name, "sha256": file.sha256} for file in chosen],
             "distributions": DISTRIBUTIONS,
         }
-        process = await remote.start([python, "-I", f"{incoming}/install.py"])
-        marker = await _converse(remote, process, order, report)
-    except BaseException:
-        await _forget(remote, incoming)
-        raise
+        marker = await _converse(process, order, report)
+    finally:
+        process.close_stdin()
+        await _until_ended(process)
     return Installed.from_json(marker, seen.home)
 
 
@@ -97,8 +98,20 @@ async def _make_folder(remote: Remote, folder: str) -> None:
         raise LaunchError(f"cannot make a folder there: {_last(done.stderr)}")
 
 
+async def _start_installer(remote: Remote, python: str, incoming: str) -> RemoteProcess:
+    """The installer waits for its order; from now on it removes `incoming` when it ends or nobody is here any more."""
+    installer = Path(str(files("mlxctl.launch.provision") / "install.py"))
+    try:
+        await remote.put(installer, f"{incoming}/{installer.name}")
+        return await remote.start([python, "-I", f"{incoming}/{installer.name}"])
+    except BaseException:
+        with suppress(LaunchError):
+            await remote.run(["rm", "-rf", incoming], timeout_s=MAKE_FOLDER_TIMEOUT_S)
+        raise
+
+
 async def _send(remote: Remote, missing: Sequence[File], incoming: str, report: Say) -> None:
-    """Copy install.py and `missing` into `incoming`, a few at a time; says how far every few percent."""
+    """Copy `missing` into `incoming`, a few at a time; says how far every few percent."""
     total = sum(file.size_bytes for file in missing)
     sent: dict[Path, int] = {}
     told = 0
@@ -117,14 +130,12 @@ async def _send(remote: Remote, missing: Sequence[File], incoming: str, report: 
         async with slots:
             await remote.put(path, f"{incoming}/{path.name}", partial(on_progress, path))
 
-    installer = Path(str(files("mlxctl.launch.provision") / "install.py"))
-    await remote.put(installer, f"{incoming}/{installer.name}")
     async with FirstError() as group:
         for file in missing:
             group.create_task(send(file.path))
 
 
-async def _converse(remote: Remote, process: RemoteProcess, order: Mapping[str, object], report: Say) -> str:
+async def _converse(process: RemoteProcess, order: Mapping[str, object], report: Say) -> str:
     """Give the order, pass on what the installer says, return the marker it made. Raises LaunchError."""
     try:
         async with asyncio.timeout(INSTALL_TIMEOUT_S):
@@ -141,17 +152,14 @@ async def _converse(remote: Remote, process: RemoteProcess, order: Mapping[str, 
         raise LaunchError(f"installing took more than {INSTALL_TIMEOUT_S:g} s there") from error
     except ValueError as error:
         raise LaunchError("the installer there answered in another way than ours does") from error
-    finally:
-        process.close_stdin()
     raise LaunchError(f"the installer there ended early: {_last(said)}")
 
 
-async def _forget(remote: Remote, incoming: str) -> None:
-    """Remove what was sent, if the node can still be reached; what cannot goes with the next installation."""
-    try:
-        await remote.run(["rm", "-rf", incoming], timeout_s=MAKE_FOLDER_TIMEOUT_S)
-    except LaunchError:
-        return
+async def _until_ended(process: RemoteProcess) -> None:
+    """It cleans up first; one that cannot be reached any more does so all the same."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_TIMEOUT_S):
+            await process.wait()
 
 
 def _last(text: str) -> str:

@@ -1,12 +1,13 @@
 """Makes a venv of ours on a node. Sent there by provision and run by the node's own Python: imports nothing of ours.
 
-One JSON line comes in on stdin: {home, venv, incoming, wheels: [{file, sha256}], distributions}. JSON lines go out:
-{"say": …} while it works, then {"done": marker} or {"error": …, "hint": …}. The end of stdin, or TERM, before that
-means that nobody waits any more: what was begun is removed. Below home:
+It is started before wheels arrive in its own folder. Then one JSON line comes in on stdin: {home, venv, wheels:
+[{file, sha256}], distributions}. JSON lines go out: {"say": …} while it works, then {"done": marker} or {"error": …,
+"hint": …}. The end of stdin, or TERM, before that means that nobody waits any more: what was begun is removed, and what
+was sent. Below home:
 
     venvs/<venv>/installed.json     the marker of a whole venv: it is renamed into place with it
     wheels/<sha256>/<file>          what the newest venv was made of
-    incoming/<token>/               what was just sent
+    incoming/<token>/               this file, and what was just sent
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 KEPT_VENVS = 2
-STALE_S = 3600.0  # an `incoming` of this age belongs to nobody
+STALE_S = 3600.0  # a folder of incoming of this age belongs to nobody
+INCOMING = Path(__file__).parent
 LOCK_POLL_S = 0.2
 MARKER = "installed.json"
 # Also runs what would otherwise fail in the middle of a bring-up: libraries that the system lacks.
@@ -107,7 +109,7 @@ def install(order: dict[str, Any], work: Work) -> dict[str, Any]:
         if (folder / MARKER).is_file() and os.access(folder / "bin/python", os.X_OK):
             return dict(json.loads((folder / MARKER).read_text()))
         remove_leftovers(home)
-        wheels = [take(home, Path(order["incoming"]), wheel) for wheel in order["wheels"]]
+        wheels = [take(home, wheel) for wheel in order["wheels"]]
         building = folder.with_name(f".building-{secrets.token_hex(4)}")
         try:
             marker = build(building, folder, wheels, order, work)
@@ -137,10 +139,10 @@ def locked(path: Path, work: Work) -> Iterator[None]:
         yield
 
 
-def take(home: Path, incoming: Path, wheel: dict[str, str]) -> Path:
-    """The wheel's place, its content checked; from `incoming` if it was sent."""
+def take(home: Path, wheel: dict[str, str]) -> Path:
+    """The wheel's place, its content checked; moved there if it was sent."""
     place = home / "wheels" / wheel["sha256"] / wheel["file"]
-    sent = incoming / wheel["file"]
+    sent = INCOMING / wheel["file"]
     if sent.is_file() and not place.is_file():
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         sent.replace(place)
@@ -240,19 +242,20 @@ def full_hint(text: str, folder: Path) -> str | None:
 
 
 def main() -> int:
-    order = json.loads(sys.stdin.buffer.readline())
-    work = Work()
-    work.watch()
     result: dict[str, Any]
+    order: dict[str, Any] = {}
     try:
-        result = {"done": install(order, work)}
+        order = json.loads(sys.stdin.buffer.readline() or "{}")
+        work = Work()
+        work.watch()
+        result = {"done": install(order, work)} if order else {"error": "nothing was ordered", "hint": None}
     except Failed as error:
         result = {"error": str(error), "hint": error.hint}
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         result = {"error": str(error), "hint": full_hint(str(error), Path(order["home"], "venvs")) if full else None}
     finally:
-        shutil.rmtree(order["incoming"], ignore_errors=True)
+        shutil.rmtree(INCOMING, ignore_errors=True)
     say(**result)
     return "error" in result
 
