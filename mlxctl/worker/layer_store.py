@@ -180,7 +180,7 @@ class LayerStore:
 
 
 class PieceWriter:
-    """A piece on its way into the store. Used by one thread."""
+    """A piece on its way into the store. Used by one thread, or by one that hashes and one that appends."""
 
     def __init__(self, file: BinaryIO, entry: PieceEntry, sha256: str) -> None:
         """`sha256` (hex) is what the bytes must have; empty if nobody knows."""
@@ -194,13 +194,21 @@ class PieceWriter:
             self.present_bytes += len(data)
 
     def write(self, data: bytes) -> None:
-        """Append `data`. Raises CorruptFrame beyond the piece's end, OSError if the disk is full."""
+        """Hash and append `data`. Raises CorruptFrame beyond the piece's end, OSError if the disk is full."""
+        self.hash(data)
+        self.append(data)
+
+    def hash(self, data: bytes) -> None:
+        """Count `data` into the hash; it must be appended too."""
+        self._digest.update(data)
+
+    def append(self, data: bytes) -> None:
+        """Append `data`, which must be hashed too. Raises as `write` does."""
         if self.present_bytes + len(data) > self._entry.size_bytes:
             self._reject("is longer than announced")
         rest = memoryview(data)
         while rest:
             written = self._file.write(rest)
-            self._digest.update(rest[:written])
             self.present_bytes += written
             rest = rest[written:]
 

@@ -1,6 +1,6 @@
 """The receiving end of Put: bytes of one piece from a stream into the store. Called by the worker's service.
 
-Hashing and writing run beside the network: a MiB takes about as long to hash as to decrypt.
+One thread takes messages and hashes them, another writes: a MiB takes about as long to hash as to decrypt or to write.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _write_all(messages: Iterator[bytes], writer: PieceWriter) -> None:
             if failures:
                 continue
             try:
-                writer.write(data)
+                writer.append(data)
             except Exception as error:
                 failures.append(error)
 
@@ -52,6 +52,7 @@ def _write_all(messages: Iterator[bytes], writer: PieceWriter) -> None:
     thread.start()
     try:
         for data in messages:
+            writer.hash(data)
             pending.put(data)
             if failures:
                 break

@@ -1,7 +1,7 @@
 """A worker's service beside a method that takes messages and forgets them, for test_put.py.
 
-Run with two folders: the first holds key.pem, certificate.pem and authority.pem, and gets a file `port`; the second is
-the store.
+Run with two folders and an address: the first folder holds key.pem, certificate.pem and authority.pem, and gets a file
+`port`; the second is the store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def swallow(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
     return str(sum(len(message) for message in messages)).encode()
 
 
-def main(folder: Path, store: Path) -> None:
+def main(folder: Path, store: Path, host: str) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     pems = [(folder / f"{name}.pem").read_bytes() for name in ("key", "certificate", "authority")]
     identity = Identity(*pems)
@@ -37,7 +37,7 @@ def main(folder: Path, store: Path) -> None:
     add_to_server(WorkerService(identity, lambda _: None, lambda: None, weights), server)
     handlers = {"Swallow": grpc.stream_unary_rpc_method_handler(swallow)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(RAW_SERVICE, handlers),))
-    port = server.add_secure_port("127.0.0.1:0", identity.server_credentials())
+    port = server.add_secure_port(f"{host}:0", identity.server_credentials())
     server.start()
     (folder / "port.new").write_text(str(port))
     (folder / "port.new").rename(folder / "port")
@@ -46,4 +46,4 @@ def main(folder: Path, store: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
