@@ -184,7 +184,10 @@ class Weights:
     async def run(self, launch: Launch, report: Report) -> None:
         assert launch.plan is not None and launch.model is not None
         identity = _coordinator_identity(launch.authority)
-        deployment = Deployment(launch.deployment_id, 1, launch.model.path)
+        profile = launch.profile
+        deployment = Deployment(
+            launch.deployment_id, 1, launch.model.path, profile.kv_bits or 0, profile.kv_group_size
+        )
         launch.connections = [
             StageConnection(deployment, stage, worker.address, identity)
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True)

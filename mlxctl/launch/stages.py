@@ -30,6 +30,8 @@ class Deployment:
     id: str
     epoch: int
     model_path: str
+    kv_bits: int = 0  # of quantized KV caches; 0: as the model makes them
+    kv_group_size: int = 64
 
 
 class StageConnection:
@@ -62,6 +64,8 @@ class StageConnection:
             stage=self.stage.index,
             memory_limit_bytes=self.stage.budget_bytes,
             weights=weights,
+            kv_bits=self.deployment.kv_bits,
+            kv_group_size=self.deployment.kv_group_size,
             folder=folder,
         )
         try:
