@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import mlxctl
 from mlxctl.profile import Node
 
 REQUIRED = bool(os.environ.get("MLXCTL_REQUIRE_TEST_BED"))  # a machine that cannot hold the hosts fails the tests
-PROGRAMS = ("/usr/sbin/sshd", "ip", "unshare", "nsenter", "useradd", "ssh-keygen", "ss", "mount")
+PROGRAMS = ("/usr/sbin/sshd", "ip", "unshare", "nsenter", "useradd", "ssh-keygen", "ss", "tc", "mount")
 PREFIX = 24
 FIRST_HOST = 11  # the bridge has .1
 START_S = 20.0
@@ -111,7 +112,13 @@ class Host:
         """Pull the cable."""
         _ip("link", "set", self.link, "down")
 
+    def slow(self, bits_per_s: int) -> None:
+        """Let no more than this through to it; with `mend`, everything again."""
+        shape = ["tbf", "rate", str(bits_per_s), "burst", "32kb", "latency", "400ms"]
+        subprocess.run(["tc", "qdisc", "replace", "dev", self.link, "root", *shape], check=True)
+
     def mend(self) -> None:
+        subprocess.run(["tc", "qdisc", "del", "dev", self.link, "root"], check=False, capture_output=True)
         _ip("link", "set", self.link, "up")
 
     def processes(self) -> list[str]:
@@ -121,10 +128,14 @@ class Host:
         found = [(pid, command) for pid, state, command in lines if "Z" not in state and not command.startswith(own)]
         return [command for pid, command in found if pid != "1"]
 
+    def listening(self) -> set[str]:
+        """Where somebody listens, as address:port, except sshd."""
+        found = {line.split()[3] for line in self.run("ss -Hltn").splitlines()}
+        return {re.sub(r"\[::ffff:(.*)\]", r"\1", each) for each in found if not each.endswith(":22")}
+
     def ports(self) -> set[int]:
-        """TCP ports that somebody listens on, except sshd's."""
-        lines = self.run("ss -Hltn").splitlines()
-        return {int(line.split()[3].rpartition(":")[2]) for line in lines} - {22}
+        """The ports of `listening`."""
+        return {int(each.rpartition(":")[2]) for each in self.listening()}
 
     def files(self) -> set[str]:
         """Files in its home and temporary folders, except what came with the user."""

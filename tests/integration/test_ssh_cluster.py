@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,14 +75,23 @@ def kept_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBed]:
         yield bed
 
 
+@contextmanager
+def cluster_on(bed: TestBed, folder: Path, wheelhouse: Path, home: Path) -> Iterator[Cluster]:
+    """Whatever a test leaves of it is taken down."""
+    cluster = Cluster(bed, folder, wheelhouse)
+    try:
+        yield cluster
+    finally:
+        for host in cluster.hosts:
+            host.mend()
+        cluster.down("--force")
+    cluster.assert_nothing_left(home)
+
+
 @pytest.fixture
 def cluster(kept_bed: TestBed, tmp_path: Path, filled_wheelhouse: Path, home: Path) -> Iterator[Cluster]:
-    cluster = Cluster(kept_bed, tmp_path, filled_wheelhouse)
-    yield cluster
-    for host in cluster.hosts:
-        host.mend()
-    cluster.down("--force")
-    cluster.assert_nothing_left(home)
+    with cluster_on(kept_bed, tmp_path, filled_wheelhouse, home) as cluster:
+        yield cluster
 
 
 def traces(host: Host) -> set[str]:
@@ -100,24 +111,21 @@ def stored(host: Host) -> set[str]:
 
 
 def test_four_bare_hosts_answer_and_are_clean_afterwards(tmp_path: Path, filled_wheelhouse: Path, home: Path) -> None:
-    with bare_hosts(4, tmp_path, users=["root"]) as bed:
+    with bare_hosts(4, tmp_path, users=["root"]) as bed, cluster_on(bed, tmp_path, filled_wheelhouse, home) as cluster:
         bed.know()
-        cluster = Cluster(bed, tmp_path, filled_wheelhouse)
         up = cluster.up()
         assert up.code == 0, up.stderr
         stages = json.loads(cluster.run("status", cluster.name, "--json").stdout)["stages"]
         assert [stage["node"] for stage in stages] == ["h0", "h1", "h2", "h3"]
         assert [stage["host"] for stage in stages] == [host.address for host in bed.hosts]
-        for host, stage in zip(bed.hosts, stages, strict=True):
-            port = int(stage["address"].rpartition(":")[2])
-            assert host.ports() == {port} and f"{host.address}:{port}" in host.run("ss -Hltn")
-            assert len(stored(host)) >= stage["layers"][1] - stage["layers"][0]
+        assert [{stage["address"]} for stage in stages] == [host.listening() for host in bed.hosts]
+        assert all(len(stored(host)) >= 2 for host in bed.hosts)
         assert cluster.chat().stdout == ANSWER
         down = cluster.down()
         assert down.code == 0, down.stderr
         assert all(f"{host.name}: nothing of it is left there" in down.stderr for host in bed.hosts)
         cluster.assert_nothing_left(home)
-        assert not any(name.rpartition("/")[2].startswith("claim") for host in bed.hosts for name in host.files())
+        assert not any("/state/mlxctl/claim" in name for host in bed.hosts for name in host.files())
 
 
 def test_a_second_up_installs_and_sends_nothing(cluster: Cluster) -> None:
@@ -261,3 +269,87 @@ def test_a_port_that_is_taken_on_a_host_is_named(cluster: Cluster, home: Path) -
     assert up.code == 1 and f"error: node h1: port 50101 on {host.address} is taken" in up.stderr
     host.run("pkill -f [c]reate_server", check=False)
     cluster.assert_nothing_left(home)
+
+
+def test_a_link_cut_while_weights_are_sent_is_named_and_the_rest_is_sent_next_time(
+    cluster: Cluster, home: Path
+) -> None:
+    assert cluster.up().code == 0
+    assert cluster.down().code == 0
+    host = cluster.hosts[1]
+    host.run(f"rm -r {host.home}/.local/state/mlxctl/store")
+    host.slow(4_000_000)
+    up = start(*cluster.options, environment=cluster.environment)
+    log = paths.log_file(cluster.name, "coordinator")
+    until(lambda: "Weights on h1: running, 1." in log.read_text().rpartition("Weights: running")[2])
+    host.cut()
+    failed = finish(up)
+    assert failed.code in (1, 5) and "error: node h1, stage 1: " in failed.stderr
+    host.mend()
+    until(lambda: not any(traces(each) for each in cluster.hosts), timeout_s=15)
+    again = cluster.up()
+    assert again.code == 0, again.stderr
+    assert "Weights [h1]: " in again.stderr and " were there" in again.stderr
+
+
+def test_another_version_on_one_host_is_refused_by_name(cluster: Cluster, home: Path) -> None:
+    assert cluster.up().code == 0
+    assert cluster.down().code == 0
+    markers = f"{cluster.hosts[1].home}/.local/state/mlxctl/venvs/*/installed.json"
+    mlx = importlib.metadata.version("mlx")
+    cluster.hosts[1].run(f"sed -i 's/{mlx}/0.0.1/' {markers}")
+    up = cluster.up()
+    assert up.code == 1 and f"error: node h1: mlx is 0.0.1 there and {mlx} on this machine" in up.stderr
+    cluster.hosts[1].run(f"sed -i 's/0[.]0[.]1/{mlx}/' {markers}")
+    cluster.assert_nothing_left(home)
+
+
+def test_no_secret_is_seen_on_the_hosts_or_in_any_log(cluster: Cluster, tmp_path: Path, home: Path) -> None:
+    key, token = "key-4f1d9b6ce0a7", "token-83c2e5d07b19"
+    key_file = tmp_path / "key"
+    key_file.write_text(key)
+    key_file.chmod(0o600)
+    profile = cluster.profile.read_text()
+    cluster.profile.write_text(f"api: {{api_key_file: {key_file}}}\n{profile}")
+    cluster.environment["HF_TOKEN"] = token
+    assert cluster.up().code == 0
+    assert cluster.chat().stdout == ANSWER
+    secrets = (key, token, "PRIVATE KEY")
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    assert not [pid for pid in pids if any(secret in command_line(pid) for secret in secrets)]
+    for host in cluster.hosts:
+        environments = host.run("cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'", check=False)
+        ours = host.run(f"cd {host.home}/.local/state/mlxctl && cat claim && cat store/*/*.json")
+        assert not [secret for secret in secrets if secret in environments or secret in ours]
+    assert cluster.down().code == 0
+    written = [file for file in (home / "clusters" / cluster.name).rglob("*") if file.is_file()]
+    assert len(written) >= 3
+    assert not [(file, secret) for file in written for secret in secrets if secret in file.read_text()]
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_a_refused_key_a_changed_host_key_and_a_missing_python_are_named(
+    tmp_path: Path, filled_wheelhouse: Path, home: Path
+) -> None:
+    with bare_hosts(2, tmp_path) as bed, cluster_on(bed, tmp_path, filled_wheelhouse, home) as cluster:
+        bed.know()
+        host = bed.hosts[1]
+        host.hide("/usr/bin/python3.11")
+        missing = cluster.up()
+        assert missing.code == 1 and "error: node h1: " in missing.stderr and "Python 3.11" in missing.stderr
+        cluster.assert_nothing_left(home)
+        host.refuse_keys()
+        refused = cluster.up()
+        assert refused.code == 4 and f"error: node h1: {host.user} may not log in" in refused.stderr
+        assert "ssh-copy-id" in refused.stderr
+        host.new_host_key()
+        changed = cluster.up("--accept-new-host-keys")
+        assert changed.code == 4 and "error: node h1: the host key of" in changed.stderr
+        assert "known_hosts:2" in changed.stderr and "ssh-keygen -f" in changed.stderr
+        cluster.assert_nothing_left(home)
