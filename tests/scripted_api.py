@@ -90,12 +90,30 @@ STATUS: dict[str, Any] = {
             "busy_share": 0.5,
             "steps": 7,
             "caches": 1,
+            "profile": {
+                "steps": 7,
+                "receive_s": 0.01,
+                "graph_s": 0.02,
+                "compute_s": 0.5,
+                "serialize_s": 0.01,
+                "wait_s": 60.0,
+                "sent_bytes": 7 << 12,
+                "foreseen_steps": 0,
+            },
         }
         for index in range(2)
     ],
     "requests": {"running": 1, "waiting": 0, "completed": 3, "failed": 0, "cancelled": 0},
     "tokens_per_s": 12.0,
     "tokens_generated": 99,
+    "lanes": {
+        "batchable": True,
+        "rows": [1],
+        "prefilling": 0,
+        "kept_sequences": 3,
+        "kept_tokens": 120,
+        "cache_tokens": 4096,
+    },
     "problem": None,
 }
 

@@ -22,6 +22,12 @@ _STAGE_GAUGES: Final = (
     ("rss_bytes", "rss_bytes", "resident memory of the worker's process"),
     ("caches", "caches", "caches that the stage holds, those kept for prompts that begin alike included"),
 )
+# The same for what the stage's profile counts since its load.
+_STAGE_COUNTERS: Final = (
+    ("steps", "steps", "steps computed"),
+    ("sent_bytes", "sent_bytes", "bytes sent to the next stage, of the last one to the coordinator"),
+    ("compute_s", "compute_seconds", "time spent computing"),
+)
 _STAGE_LABELS: Final = ("stage", "node")
 _OUTCOMES: Final = ("completed", "failed", "cancelled")
 
@@ -69,15 +75,20 @@ def _requests(document: Mapping[str, Any]) -> Iterator[Metric]:
         ended.add_metric((outcome,), requests[outcome])
     yield ended
     yield CounterMetricFamily("mlxctl_tokens_generated", "tokens drawn", value=document["tokens_generated"])
+    kept, meaning = document["lanes"]["kept_tokens"], "tokens whose caches are kept for prompts that begin alike"
+    yield GaugeMetricFamily("mlxctl_kept_tokens", meaning, value=kept)
 
 
 def _stages(stages: list[Mapping[str, Any]]) -> Iterator[Metric]:
     up = GaugeMetricFamily("mlxctl_stage_up", "1 while the stage's worker works", labels=_STAGE_LABELS)
-    steps = CounterMetricFamily("mlxctl_stage_steps", "steps computed", labels=_STAGE_LABELS)
     for stage in stages:
         up.add_metric(_labels(stage), stage["state"] == "ready")
-        steps.add_metric(_labels(stage), stage["steps"])
-    yield from (up, steps)
+    yield up
+    for key, name, meaning in _STAGE_COUNTERS:
+        counter = CounterMetricFamily(f"mlxctl_stage_{name}", meaning, labels=_STAGE_LABELS)
+        for stage in stages:
+            counter.add_metric(_labels(stage), stage["profile"][key])
+        yield counter
     for key, name, meaning in _STAGE_GAUGES:
         gauge = GaugeMetricFamily(f"mlxctl_stage_{name}", meaning, labels=_STAGE_LABELS)
         for stage in stages:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from mlxctl.profile import Profile
 pytestmark = [pytest.mark.integration, pytest.mark.api]
 
 KEPT_OPEN = {"/health"}
+PATIENCE_S = 30.0
 PATHS = ("/health", "/status", "/metrics", "/openapi.json", "/v1/models", "/v1/models/canary", "/nowhere")
 
 
@@ -73,11 +75,20 @@ def test_without_the_key_only_health_answers(cluster: mlxctl.Cluster, path: str)
 
 def test_prometheus_reads_what_the_cluster_did(cluster: mlxctl.Cluster) -> None:
     cluster.chat("Who are you?", temperature=0)
+    until_s = time.monotonic() + PATIENCE_S
+    while not re.search(r'^mlxctl_stage_sent_bytes_total{node="a",stage="0"} [1-9]', text := scrape(cluster), re.M):
+        assert time.monotonic() < until_s, text
+        time.sleep(0.1)  # the workers are asked once a second
+    assert re.search(r'^mlxctl_stage_steps_total{node="b",stage="1"} [1-9]', text, re.M)
+    assert re.search(r"^mlxctl_tokens_generated_total [1-9]", text, re.M)
+    assert re.search(r"^mlxctl_time_to_first_token_seconds_count [1-9]", text, re.M)
+
+
+def scrape(cluster: mlxctl.Cluster) -> str:
     headers = {"Authorization": f"Bearer {cluster.api_key}"}
     response = httpx2.get(cluster.base_url.removesuffix("/v1") + "/metrics", headers=headers, trust_env=False)
     assert response.headers["content-type"].startswith("text/plain; version=")
-    assert re.search(r'^mlxctl_stage_steps_total{node="b",stage="1"} [1-9]', response.text, re.MULTILINE)
-    assert re.search(r"^mlxctl_tokens_generated_total [1-9]", response.text, re.MULTILINE)
+    return response.text
 
 
 def test_nothing_listens_beyond_loopback(cluster: mlxctl.Cluster) -> None:

@@ -27,6 +27,7 @@ def test_requests_and_tokens_are_counted() -> None:
     assert found["mlxctl_requests_running",] == 1 and found["mlxctl_requests_waiting",] == 0
     assert [found["mlxctl_requests_total", end] for end in ("completed", "failed", "cancelled")] == [3, 0, 0]
     assert found["mlxctl_tokens_generated_total",] == 99
+    assert found["mlxctl_kept_tokens",] == 120
 
 
 def test_every_stage_has_its_figures() -> None:
@@ -34,6 +35,8 @@ def test_every_stage_has_its_figures() -> None:
     for stage in ("0", "1"):
         labels = (f"worker-{int(stage) + 1}", stage)
         assert found["mlxctl_stage_up", *labels] == 1 and found["mlxctl_stage_steps_total", *labels] == 7
+        assert found["mlxctl_stage_sent_bytes_total", *labels] == 7 << 12
+        assert found["mlxctl_stage_compute_seconds_total", *labels] == 0.5
         assert found["mlxctl_stage_busy_share", *labels] == 0.5
         assert found["mlxctl_stage_kv_bytes", *labels] == 1 << 19
         assert found["mlxctl_stage_active_bytes", *labels] == 5 << 20
