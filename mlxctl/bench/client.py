@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
@@ -14,7 +14,7 @@ import httpx2
 from mlxctl.bench.prompts import fingerprint
 from mlxctl.bench.records import Answer
 from mlxctl.chat.events import Usage, error_from_response, parse_event
-from mlxctl.errors import MlxctlError, RequestError
+from mlxctl.errors import MlxctlError, RequestError, WireError
 
 OPTIONAL_FIELDS = ("logit_bias", "stream_options", "seed")
 """What makes figures more exact but not every server takes; one that refuses a field is not given it again."""
@@ -105,8 +105,12 @@ class Endpoint:
             body = self._body(ask)
             async with self._http.stream("POST", f"{self.base_url}/chat/completions", json=body) as response:
                 if response.status_code == 200:
-                    async for event in _events(response):
-                        _take(event, watched)
+                    async for event in httpx2.EventSource(response):
+                        if event.data == "[DONE]":
+                            return
+                        _take(event.data, watched)
+                    if watched.finish_reason is None:
+                        raise WireError("the connection ended in the middle of the answer")
                     return
                 text = (await response.aread()).decode(errors="replace")
                 error = error_from_response(response.status_code, text, response.headers.get("retry-after"))
@@ -157,13 +161,6 @@ class Endpoint:
             late_s=max(0.0, sent_s - began_s),
             error=fault or (None if moments_s else "the answer neither brought text nor ended"),
         )
-
-
-async def _events(response: httpx2.Response) -> AsyncIterator[str]:
-    async for event in httpx2.EventSource(response):
-        if event.data == "[DONE]":
-            return
-        yield event.data
 
 
 def _take(event: str, watched: Watched) -> None:

@@ -148,7 +148,7 @@ def _all(suite: Suite) -> Iterator[Workload]:
         yield Workload(id="file", kind="file", prompt_tokens=0, output_tokens=tokens, prompts=suite.prompts)
 
 
-def only(suite: Suite, **asked: Sequence[float] | int | None) -> Suite:
+def only(suite: Suite, **asked: Sequence[float] | Sequence[str] | int | None) -> Suite:
     """`suite` with what was asked for; kinds that nobody asked for go as soon as anything is asked for."""
     given = {name: value for name, value in asked.items() if value is not None}
     kinds = {"prefill", "depths", "streams", "rates", "turns", "prompts"}
