@@ -180,6 +180,22 @@ async def test_a_lost_connection_leaves_nothing_half_installed(
     assert ours(kept_host) == before
 
 
+async def test_a_connection_lost_while_sending_leaves_nothing(host: Host, filled_wheelhouse: Path) -> None:
+    remote = await connect(host)
+
+    def say(line: str) -> None:
+        if line.startswith("sending"):
+            remote.abort()
+
+    with pytest.raises(LaunchError, match="node h0"):
+        await provision(remote, host.node(), wheelhouse=filled_wheelhouse, report=say)
+    for _ in range(100):
+        if not host.processes():
+            break
+        await asyncio.sleep(0.05)
+    assert (host.traces(), ours(host)) == (set(), set())
+
+
 async def test_two_at_once_install_once(kept_host: Host, filled_wheelhouse: Path, edit: Callable[[str], None]) -> None:
     edit("CHANGED = 5")
     heard: list[str] = []
