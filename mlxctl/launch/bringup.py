@@ -17,7 +17,7 @@ from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.launch import Launch, Machine
 from mlxctl.launch.log_files import NodeLog
 from mlxctl.launch.phases import FirstError, Phase, Step
-from mlxctl.launch.reach import Connect, Inspect, Install
+from mlxctl.launch.reach import Connect, Inspect, Install, ReadModel
 from mlxctl.launch.stages import Deployment, Leases, StageConnection
 from mlxctl.launch.weights import Distribution, Place
 from mlxctl.launch.worker_process import LocalProcess, NodeProcess, Process, WorkerProcess
@@ -185,9 +185,7 @@ class Weights:
         assert launch.plan is not None and launch.model is not None
         identity = _coordinator_identity(launch.authority)
         profile = launch.profile
-        deployment = Deployment(
-            launch.deployment_id, 1, launch.model.path, profile.kv_bits or 0, profile.kv_group_size
-        )
+        deployment = Deployment(launch.deployment_id, 1, launch.model.path, profile.kv_bits or 0, profile.kv_group_size)
         launch.connections = [
             StageConnection(deployment, stage, worker.address, identity)
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True)
@@ -254,6 +252,7 @@ class Load:
 
 
 PHASES: tuple[Phase[Launch], ...] = (
+    ReadModel(),
     Connect(),
     Install(),
     Inspect(),

@@ -25,6 +25,22 @@ CONNECT_TIMEOUT_S = 10.0
 FACTS_TIMEOUT_S = 60.0
 
 
+class ReadModel:
+    """The model is complete and its layers are counted; first of all, since nothing else is needed to tell."""
+
+    title = "Read the model"
+
+    def steps(self, launch: Launch) -> Iterator[Step]:
+        yield None, f"the configuration and headers of {launch.profile.model}"
+
+    async def run(self, launch: Launch, report: Report) -> None:
+        launch.model = await asyncio.to_thread(read_model_facts, launch.profile.model)
+        report(PhaseEvent(self.title, "running", detail=f"{launch.model.name}, {len(launch.model.layers)} layers"))
+
+    async def undo(self, launch: Launch) -> None:
+        """Nothing was changed."""
+
+
 class Connect:
     """Every node lets us in and is nobody else's."""
 
@@ -88,39 +104,35 @@ class Install:
         from mlxctl.launch.provision import provision
 
         assert machine.remote is not None
-        said = ""
 
         def say(line: str) -> None:
-            nonlocal said
-            said = line
             for node in machine.nodes:
                 report(PhaseEvent(self.title, "running", node=node.name, detail=line))
 
-        machine.installed = await provision(machine.remote, machine.node, wheelhouse=launch.wheelhouse, report=say)
+        machine.installed = there = await provision(
+            machine.remote, machine.node, wheelhouse=launch.wheelhouse, report=say
+        )
+        versions = f"mlxctl {there.mlxctl_version}, mlx {there.mlx_version}, mlx-lm {there.mlx_lm_version}"
         for node in machine.nodes:
-            report(PhaseEvent(self.title, "done", node=node.name, detail=said))
+            report(PhaseEvent(self.title, "done", node=node.name, detail=versions))
 
 
 class Inspect:
-    """Every node's memory is known; the model is complete and its layers are counted."""
+    """Every node's memory is known."""
 
-    title = "Inspect nodes and model"
+    title = "Inspect nodes"
 
     def steps(self, launch: Launch) -> Iterator[Step]:
         for node in launch.profile.nodes:
             yield node.name, "ask for its memory and processor"
-        yield None, f"read the configuration and headers of {launch.profile.model}"
 
     async def run(self, launch: Launch, report: Report) -> None:
-        model = asyncio.create_task(asyncio.to_thread(read_model_facts, launch.profile.model))
         async with FirstError() as group:
             local = group.create_task(asyncio.to_thread(probe_local, launch.profile))
             tasks = [group.create_task(_facts(machine)) for machine in launch.machines]
         found = {facts.name: facts for facts in local.result()}
         found |= {facts.name: facts for task in tasks for facts in task.result()}
         launch.nodes = tuple(found[node.name] for node in launch.profile.nodes)
-        launch.model = await model
-        report(PhaseEvent(self.title, "running", detail=f"{launch.model.name}, {len(launch.model.layers)} layers"))
 
     async def undo(self, launch: Launch) -> None:
         """Nothing was changed."""

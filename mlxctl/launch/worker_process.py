@@ -191,6 +191,8 @@ class WorkerProcess:
             async with asyncio.timeout(STOP_GRACE_S):
                 status = await self._process.wait()
                 await self._pump
+        if status is None:
+            raise LaunchError("the connection broke, or its worker was killed, as it started", node=self.node)
         last = self.log.tail[-1] if self.log.tail else f"exit status {status}"
         raise LaunchError(f"the worker did not start: {last}", node=self.node)
 

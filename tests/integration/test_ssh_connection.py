@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +121,27 @@ async def test_a_key_file_that_is_not_there_is_named(bed: TestBed, host: Host, t
     bed.know()
     with pytest.raises(AuthenticationError, match=r"cannot use the key .*/none: No such file"):
         await connect(host.node(identity_file=tmp_path / "none"))
+
+
+@pytest.fixture
+def agent(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An agent that holds the key, whose file nobody can read without its passphrase any more."""
+    socket = tmp_path / "agent"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        while not socket.exists():
+            time.sleep(0.01)
+        subprocess.run(["ssh-add", "-q", host.identity_file], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-p", "-N", "phrase", "-f", host.identity_file], check=True)
+        yield
+        agent.terminate()
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_key_that_only_the_agent_can_read_is_enough(bed: TestBed, host: Host, named: bool) -> None:
+    bed.know()
+    await (await connect(host.node() if named else Node(name="a", host=host.address, user=host.user))).close()
 
 
 async def test_the_users_ssh_configuration_is_read(bed: TestBed, host: Host) -> None:
