@@ -66,6 +66,7 @@ STATUS: dict[str, Any] = {
     "model": "canary",
     "context": 4096,
     "concurrency": 8,
+    "unused": [],
     "api": "http://127.0.0.1:1",
     "uptime_s": 61.5,
     "epoch": 1,

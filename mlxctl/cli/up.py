@@ -118,6 +118,8 @@ def _summary(cluster: Any) -> None:
     out.print(f"[bold]{status['cluster']}[/] serves [bold]{status['model']}[/] at [bold]{cluster.base_url}[/]", end="")
     out.print(f"  (ready in {cluster.took_s:.1f} s, context {status['context']}, concurrency {status['concurrency']})")
     out.print(stages_table(status))
+    for unused in status["unused"]:
+        say(f"{unused['node']} has no layers: {unused['reason']}")
     if (key_file := cluster.profile.api.api_key_file) is not None:
         say(f"clients send the key in {key_file}: Authorization: Bearer KEY")
     say(f"next: mlxctl chat · mlxctl status · mlxctl logs -f · mlxctl down {status['cluster']}")

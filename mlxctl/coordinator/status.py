@@ -80,6 +80,7 @@ class StatusBoard:
             "model": plan.model,
             "context": plan.context,
             "concurrency": plan.concurrency,
+            "unused": [{"node": unused.node, "reason": unused.reason} for unused in plan.unused],
             "api": self._base_url,
             "uptime_s": round(time.monotonic() - self._since_s, 3),
             "epoch": self._launch.connections[0].deployment.epoch,
