@@ -11,7 +11,7 @@ import json
 import resource
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import h11
 import uvicorn
@@ -23,7 +23,11 @@ from mlxctl.api.errors import error_body
 MAX_CONNECTIONS: Final = 512
 WANTED_DESCRIPTORS: Final = 4096
 UNCLOSED_S: Final = 10  # at the end requests are cancelled whose connections were cut off before
+FAREWELL_S: Final = 1.0
+MIN_TAKEN_BYTES: Final = 256 * 1024
 MAX_HEADER_BYTES: Final = 32 * 1024
+Owed = Literal["headers", "body", "farewell"]
+
 _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 503: "Service Unavailable"}
 
 
@@ -43,7 +47,9 @@ def raise_descriptor_limit() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Whole deadlines: bytes that trickle in do not prolong them. `unread_s` is for what the client does not take."""
+    """Whole deadlines: bytes that trickle in do not prolong them. Each `unread_s` the client must take what waits for
+    it, or MIN_TAKEN_BYTES of that.
+    """
 
     header_s: float = 10.0
     body_s: float = 60.0
@@ -85,13 +91,15 @@ class LimitedProtocol(H11Protocol):
         self._cap = config.connection_cap
         self._request_timer: asyncio.TimerHandle | None = None
         self._reading_timer: asyncio.TimerHandle | None = None
-        self._owed: str | None = None
+        self._owed: Owed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it; beyond the cap say so and close."""
         transport.set_write_buffer_limits(high=0)  # whatever the client has not taken counts as unread
         super().connection_made(transport)
-        if len(self.connections) > self._cap:
+        if len(self.connections) > 2 * self._cap:
+            self.transport.abort()
+        elif len(self.connections) > self._cap:
             self._refuse(503, "too many connections", "too_many_connections")
         else:
             self._expect("headers")
@@ -104,6 +112,8 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A request begins with its first byte, and its body with the end of its headers."""
+        if self._owed == "farewell":
+            return
         if self.conn.their_state is h11.IDLE and self._owed is None:
             self._expect("headers")
         super().data_received(data)
@@ -119,7 +129,7 @@ class LimitedProtocol(H11Protocol):
         """The client does not read."""
         super().pause_writing()
         if self._reading_timer is None:
-            self._reading_timer = self.loop.call_later(self._limits.unread_s, self.transport.abort)
+            self._expect_reading()
 
     def resume_writing(self) -> None:
         """It has read all there was."""
@@ -132,14 +142,26 @@ class LimitedProtocol(H11Protocol):
         """In OpenAI's shape."""
         self._refuse(400, f"no HTTP/1.1, or headers of more than {MAX_HEADER_BYTES} bytes", "invalid_http")
 
+    def _expect_reading(self) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+        self._reading_timer = self.loop.call_later(self._limits.unread_s, self._check_reading, unread_bytes)
+
+    def _check_reading(self, before_bytes: int) -> None:
+        if before_bytes - self.transport.get_write_buffer_size() >= MIN_TAKEN_BYTES:
+            self._expect_reading()
+        else:
+            self.transport.abort()
+
     def _expect_what_is_missing(self) -> None:
         state = self.conn.their_state
+        if self._owed == "farewell":
+            return
         if state is h11.SEND_BODY:
             self._expect("body")
         elif state is not h11.IDLE or self.timeout_keep_alive_task is not None:
             self._expect(None)
 
-    def _expect(self, owed: str | None) -> None:
+    def _expect(self, owed: Owed | None) -> None:
         """From now on the client owes this, None for nothing."""
         if owed == self._owed:
             return
@@ -147,21 +169,29 @@ class LimitedProtocol(H11Protocol):
             self._request_timer.cancel()
         self._owed, self._request_timer = owed, None
         if owed is not None:
-            seconds_s = self._limits.header_s if owed == "headers" else self._limits.body_s
-            self._request_timer = self.loop.call_later(seconds_s, self._too_late)
+            deadlines_s = {"headers": self._limits.header_s, "body": self._limits.body_s, "farewell": FAREWELL_S}
+            self._request_timer = self.loop.call_later(deadlines_s[owed], self._too_late)
 
     def _too_late(self) -> None:
-        if self.conn.their_state is h11.SEND_BODY and self.cycle.response_started:
-            self.transport.abort()  # answered before it was read
+        answered_early = self.conn.their_state is h11.SEND_BODY and self.cycle.response_started
+        if answered_early or self._owed == "farewell":
+            self.transport.abort()
         else:
             self._refuse(408, f"the request's {self._owed} took too long", "request_timeout")
 
     def _refuse(self, status: int, message: str, code: str) -> None:
-        """A last answer, whatever state the connection is in; h11 is not asked any more."""
+        """A last answer, whatever state the connection is in; h11 is not asked any more.
+
+        The connection stays half open for a moment: closed while bytes still come, it would be reset, answer and all.
+        """
         body = json.dumps(error_body(message, "invalid_request_error", code=code)).encode()
         head = (
             f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._expect("farewell")

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.api
 
 PATIENCE_S = 30.0
 BRIEF_S = 0.3
+LARGE_BYTES = 16 << 20
 HEAD = b"GET /quick HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
@@ -64,6 +65,9 @@ async def serve(**limits: float) -> AsyncIterator[Served]:
             served.body_lost.set()
             raise
 
+    async def large(_: Request) -> Response:
+        return Response(b"x" * LARGE_BYTES)
+
     async def slow(_: Request) -> Response:
         await served.release.wait()
         return PlainTextResponse("slow")
@@ -77,7 +81,7 @@ async def serve(**limits: float) -> AsyncIterator[Served]:
         return EventStream(events(), served.stream_closed.set)
 
     routes = [Route("/quick", quick), Route("/echo", echo, methods=["POST"]), Route("/slow", slow)]
-    app = Starlette(routes=[*routes, Route("/stream", stream)])
+    app = Starlette(routes=[*routes, Route("/stream", stream), Route("/large", large)])
     server = HttpServer(app, bound, Limits(**limits))  # type: ignore[arg-type]
     await server.started()
     try:
@@ -186,6 +190,28 @@ async def test_a_client_that_never_reads_its_stream_is_cut_off() -> None:
         writer.transport.abort()
 
 
+async def test_a_large_answer_may_be_taken_slowly() -> None:
+    async with serve(unread_s=BRIEF_S) as served:
+        reader, writer = await served.connect(receive_bytes=1 << 16)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(LARGE_BYTES >> 16):
+            await reader.readexactly(1 << 16)
+            await asyncio.sleep(0.01)
+        writer.close()
+
+
+async def test_a_large_answer_that_is_not_taken_ends_the_connection() -> None:
+    async with serve(unread_s=BRIEF_S) as served:
+        reader, writer = await served.connect(receive_bytes=4096)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(4 * BRIEF_S)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await rest((reader, writer))) < LARGE_BYTES
+
+
 async def test_a_client_that_reads_its_stream_keeps_it() -> None:
     async with serve(unread_s=BRIEF_S, header_s=BRIEF_S, body_s=BRIEF_S, idle_s=1) as served:
         reader, writer = await served.connect()
@@ -253,6 +279,24 @@ async def test_what_is_no_http_or_has_too_large_headers_is_refused_in_openais_sh
         connection[1].write(sent)
         content = await rest(connection)
     assert content.startswith(b"HTTP/1.1 400 ") and error_code(content) == "invalid_http"
+
+
+@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"", POST % 10], ids=["no HTTP", "no headers", "no body"])
+async def test_a_client_that_is_refused_and_stays_does_not_keep_its_place(sent: bytes) -> None:
+    async with serve(connections=1, header_s=BRIEF_S, body_s=BRIEF_S) as served:
+        reader, writer = await served.connect()
+        writer.write(sent)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 4")
+        async with asyncio.timeout(PATIENCE_S):
+            while b"quick" not in await asked_once(served):
+                await asyncio.sleep(0.05)
+        writer.close()
+
+
+async def asked_once(served: Served) -> bytes:
+    connection = await served.connect()
+    connection[1].write(HEAD + b"Connection: close\r\n\r\n")
+    return await rest(connection)
 
 
 async def test_two_requests_sent_at_once_are_both_answered() -> None:
