@@ -143,10 +143,9 @@ async def _resolve(notes: Notes, node: Node, place: Destination) -> None:
 
 
 async def _knock(notes: Notes, node: Node, place: Destination) -> None:
-    try:
-        async with asyncio.timeout(TCP_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(place.host, place.port)
-        writer.close()
+    try:  # not asyncio's: where a name has several addresses, its error has no number
+        connection = await asyncio.to_thread(socket.create_connection, (place.host, place.port), TCP_TIMEOUT_S)
+        connection.close()
     except ConnectionRefusedError as error:
         mend = "turn SSH on there (macOS: System Settings > General > Sharing > Remote Login; Debian: openssh-server)"
         notes.fail("tcp", f"nothing listens on port {place.port}", mend)
