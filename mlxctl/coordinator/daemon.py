@@ -124,6 +124,7 @@ class Daemon:
         await self._serve(stack, api_socket, base_url, self._access(api_key), await tokenizer)
         stack.enter_context(kept_awake())
         record.write("ready", base_url)
+        log.info("serving %s at %s/v1", self._profile.model, base_url)
         self._finish_bring_up()
 
     def _bind_api(self, stack: AsyncExitStack) -> socket.socket:
@@ -177,6 +178,7 @@ class Daemon:
 
     async def _drain(self, engine: PipelineEngine) -> None:
         self._board.draining = True
+        log.info("no new requests; the running ones have %g s", self._drain_s)
         if not await engine.drain(self._drain_s):
             log.warning("requests were still running after %g s: ending them", self._drain_s)
             await asyncio.to_thread(engine.close)
