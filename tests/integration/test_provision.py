@@ -36,10 +36,12 @@ echo '{"path": "/usr/bin/python3", "real": "/usr/bin/python3.9", "version": [3, 
 
 @pytest.fixture(scope="module")
 def kept_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBed]:
-    """A host that several tests install on, one after the other."""
+    """A host that several tests install on, one after the other; our folder has a space in its name, as on Macs."""
     with bare_hosts(1, tmp_path_factory.mktemp("bed")) as bed:
         bed.know()
-        bed.hosts[0].run(WITHOUT_PIP)
+        host = bed.hosts[0]
+        host.run(WITHOUT_PIP)
+        host.run(f"""sed -i '1i export MLXCTL_HOME="{host.home}/Application Support/mlxctl"' {host.home}/.bashrc""")
         yield bed
 
 
@@ -100,7 +102,8 @@ async def refusal(host: Host, folder: Path, *, python: str | None = None) -> Mlx
 
 def ours(host: Host) -> set[str]:
     """What we keep on the host, below our folder: venvs by name, and what was left of sending and building."""
-    found = host.run(f"cd {host.home}/.local/state/mlxctl && ls -d venvs/* venvs/.building* incoming/*", check=False)
+    folders = f"'{host.home}/Application Support/mlxctl' || cd {host.home}/.local/state/mlxctl"
+    found = host.run(f"{{ cd {folders}; }} && ls -d venvs/* venvs/.building* incoming/*", check=False)
     return set(found.split())
 
 
@@ -108,6 +111,7 @@ async def test_a_bare_host_runs_our_worker_after_one_call(kept_host: Host, fille
     installed = await install(kept_host, filled_wheelhouse)
     require_equal_versions({"h0": installed})
     assert installed.mlxctl_version == __version__
+    assert installed.home == f"{kept_host.home}/Application Support/mlxctl"
     remote = await connect(kept_host)
     command = [installed.python, "-m", "mlxctl", "worker", "--name", "x", "--host", "127.0.0.1", "--port", "0"]
     worker = await remote.start(command)
@@ -133,14 +137,14 @@ async def test_a_changed_source_tree_is_installed_beside_and_only_it_is_sent(
     after = await install(kept_host, filled_wheelhouse, heard)
     assert after.python != before.python
     assert {line.partition(":")[0] for line in heard if line.startswith("sending")} == {"sending 1 wheels"}
-    assert kept_host.run(f"{after.python} -c 'import mlxctl.edited as e; print(e.CHANGED)'") == "1\n"
+    assert kept_host.run(f"'{after.python}' -c 'import mlxctl.edited as e; print(e.CHANGED)'") == "1\n"
 
 
 async def test_the_last_two_are_kept_and_one_in_use(
     kept_host: Host, filled_wheelhouse: Path, edit: Callable[[str], None]
 ) -> None:
     oldest = await install(kept_host, filled_wheelhouse)
-    kept_host.run(f"touch -d '3 hours ago' {Path(oldest.python).parents[1]}/installed.json")
+    kept_host.run(f"touch -d '3 hours ago' '{Path(oldest.python).parents[1]}/installed.json'")
     edit("CHANGED = 2")
     remote = await connect(kept_host)
     running = await remote.start([oldest.python, "-c", "input()"])
