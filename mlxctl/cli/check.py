@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlxctl.cli.output import console, format_bytes, print_json, say
-from mlxctl.errors import DoesNotFit, UsageError
+from mlxctl.errors import CheckpointError, DoesNotFit, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +57,7 @@ def check_model(name: str, cuts: Sequence[str]) -> dict[str, Any]:
     from mlxctl.sharding.support import unsupported_here
 
     asked = [parse_cuts(text) for text in cuts]
-    path = resolve_model(name)
+    path = _with_weights(name, resolve_model(name))
     config = read_config(path)
     _check_memory(name, sum(header.size_bytes for header in read_headers(path).values()))
     if reason := unsupported_here(config, path):
@@ -145,6 +145,28 @@ def legal_text(entry: dict[str, Any]) -> str:
     if not legal:
         return ""
     return f"any of 1 … {legal[-1]}" if len(legal) == legal[-1] else ", ".join(map(str, legal))
+
+
+def _with_weights(name: str, path: Path) -> Path:
+    """The folder of all weights of the model: `path`, or, of one on a hub, this machine's layer store. Raises
+    CheckpointError if neither has them all.
+    """
+    from mlxctl.checkpoint.files import hub_commit
+    from mlxctl.checkpoint.hub import HEADERS
+    from mlxctl.paths import store_dir
+    from mlxctl.worker.layer_store import LayerStore
+
+    if not (path / HEADERS).is_dir():
+        return path
+    commit, store = hub_commit(path), LayerStore(store_dir())
+    for model in store.models():
+        origin = model.manifest.origin
+        if origin and commit and (origin.repo, origin.commit) == (commit.repo, commit.commit):
+            with suppress(CheckpointError):
+                return store.require(model.key, 0, model.manifest.layer_count)[0]
+    raise CheckpointError(
+        f"this machine does not have all weights of {name}", hint=f"mlxctl models pull {name}, or: hf download {name}"
+    )
 
 
 def _check_memory(name: str, weight_bytes: int) -> None:
