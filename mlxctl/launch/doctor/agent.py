@@ -108,7 +108,6 @@ def linux_interfaces() -> list[dict[str, Any]]:
             "name": name,
             "addresses": found,
             "wireless": os.path.isdir(f"/sys/class/net/{name}/wireless"),
-            "mbit_per_s": text(f"/sys/class/net/{name}/speed").strip(),
         }
         for name, found in addresses.items()
     ]

@@ -30,8 +30,8 @@ def linux(**files: str) -> System | None:
         "/proc/cpuinfo": "model name : A chip\n",
     }
     interfaces = [
-        {"name": "lo", "addresses": ["127.0.0.1"], "wireless": False, "mbit_per_s": ""},
-        {"name": "wlan0", "addresses": ["10.0.0.5"], "wireless": True, "mbit_per_s": ""},
+        {"name": "lo", "addresses": ["127.0.0.1"], "wireless": False},
+        {"name": "wlan0", "addresses": ["10.0.0.5"], "wireless": True},
     ]
     texts |= {names[name]: text for name, text in files.items()}
     return read_system({"system": "linux", "files": texts, "interfaces": interfaces})
