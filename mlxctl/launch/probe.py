@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from mlxctl.errors import UsageError
 from mlxctl.facts import NodeFacts
 from mlxctl.launch import probe_macos
+from mlxctl.launch.probe_nodes import ask_nodes
 from mlxctl.profile import Node, Profile
 
 UNLIMITED_BYTES = 1 << 60
@@ -29,27 +29,25 @@ def probe_local(profile: Profile) -> tuple[NodeFacts, ...]:
 
 
 def known_nodes(profile: Profile) -> tuple[NodeFacts, ...]:
-    """Facts of every node of `profile`, in its order, for `plan`: this machine is probed, of others the profile tells
-    the memory and the rest is assumed. Raises UsageError for one whose memory nobody tells.
+    """Facts of every node of `profile`, in its order, for `plan`: this machine is probed, others are asked over SSH
+    unless the profile tells their memory; then the rest is assumed. Raises AuthenticationError, LaunchError.
     """
-    probed = {facts.name: facts for facts in probe_local(profile)}
-    return tuple(probed[node.name] if node.is_local else _assumed(node) for node in profile.nodes)
+    known = {facts.name: facts for facts in probe_local(profile)}
+    others = [node for node in profile.nodes if not node.is_local]
+    known |= {node.name: _assumed(node, node.memory_bytes) for node in others if node.memory_bytes is not None}
+    unknown = [node for node in others if node.name not in known]
+    known |= {facts.name: facts for facts in ask_nodes(unknown)} if unknown else {}
+    return tuple(known[node.name] for node in profile.nodes)
 
 
-def _assumed(node: Node) -> NodeFacts:
-    if node.memory_bytes is None:
-        raise UsageError(
-            "it is another machine, and asking it over SSH is not supported yet",
-            hint="give its memory in the profile, or describe the machines in a file for --simulate",
-            node=node.name,
-        )
+def _assumed(node: Node, memory_bytes: int) -> NodeFacts:
     return NodeFacts(
         name=node.name,
         host_id=node.host,
         chip="unknown chip",
         os="macOS",
-        memory_bytes=node.memory_bytes,
-        available_bytes=node.memory_bytes,
+        memory_bytes=memory_bytes,
+        available_bytes=memory_bytes,
         sources={"memory_bytes": "profile", "available_bytes": "assumed"},
     )
 

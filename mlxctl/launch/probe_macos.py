@@ -8,11 +8,16 @@ from __future__ import annotations
 import re
 import subprocess
 
+from mlxctl.errors import LaunchError
 from mlxctl.facts import NodeFacts, Source
 from mlxctl.hardware import find_mac, flops_of, wired_limit
 
 COMMAND_TIMEOUT_S = 10.0
-SYSCTL_KEYS = ("hw.memsize", "machdep.cpu.brand_string", "iogpu.wired_limit_mb")
+COMMANDS = (
+    ("sysctl", "hw.memsize", "machdep.cpu.brand_string", "iogpu.wired_limit_mb"),
+    ("vm_stat",),
+    ("system_profiler", "SPDisplaysDataType"),
+)
 _PAGES = re.compile(r'^"?Pages (free|inactive|speculative|purgeable)"?:\s+(\d+)\.', re.MULTILINE)
 _PAGE_SIZE = re.compile(r"page size of (\d+) bytes")
 _GPU_CORES = re.compile(r"^\s*Total Number of Cores:\s*(\d+)", re.MULTILINE)
@@ -20,11 +25,18 @@ _GPU_CORES = re.compile(r"^\s*Total Number of Cores:\s*(\d+)", re.MULTILINE)
 
 def probe(name: str) -> NodeFacts:
     """This Mac, under `name`."""
-    settings = parse_sysctl(_output("sysctl", *SYSCTL_KEYS))
+    return parse(name, *(_output(*command) for command in COMMANDS))
+
+
+def parse(name: str, sysctl: str, vm_stat: str, displays: str) -> NodeFacts:
+    """A Mac from what COMMANDS print on it. Raises LaunchError where that is not of a Mac."""
+    settings = parse_sysctl(sysctl)
+    if not settings.get("hw.memsize", "").isdecimal():
+        raise LaunchError("sysctl does not tell how much memory it has", hint="run there: sysctl hw.memsize")
     memory_bytes = int(settings["hw.memsize"])
     wired_bytes, wired_source = wired_limit(memory_bytes, int(settings.get("iogpu.wired_limit_mb", "0")))
     chip = settings.get("machdep.cpu.brand_string", "Apple silicon")
-    cores = parse_gpu_cores(_output("system_profiler", "SPDisplaysDataType"))
+    cores = parse_gpu_cores(displays)
     mac = find_mac(chip, memory_bytes, cores)
     sources: dict[str, Source] = dict.fromkeys(("chip", "memory_bytes", "available_bytes"), "measured")
     sources |= {"wired_limit_bytes": wired_source}
@@ -35,7 +47,7 @@ def probe(name: str) -> NodeFacts:
         chip=chip,
         os="macOS",
         memory_bytes=memory_bytes,
-        available_bytes=parse_vm_stat(_output("vm_stat")),
+        available_bytes=parse_vm_stat(vm_stat),
         wired_limit_bytes=wired_bytes,
         bandwidth_bytes_per_s=mac.bandwidth_bytes_per_s if mac else None,
         flops=flops_of(mac, cores) if mac else None,

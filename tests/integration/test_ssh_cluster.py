@@ -168,6 +168,12 @@ def test_a_dry_run_says_what_every_phase_would_do_and_touches_nobody(cluster: Cl
     assert read_state(cluster.name) is None
 
 
+def test_bare_hosts_are_asked_for_their_memory_by_plan(cluster: Cluster) -> None:
+    plan = cluster.run("plan", str(cluster.profile), "--json")
+    assert plan.code == 0, plan.stderr
+    assert {node["name"] for node in plan.json()["nodes"]} == {"h0", "h1"}
+
+
 def test_an_unknown_host_key_stops_up_and_is_accepted_when_asked(cluster: Cluster) -> None:
     known = cluster.bed.home / ".ssh" / "known_hosts"
     before = known.read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlxctl.errors import UsageError
-from mlxctl.launch import probe, probe_macos
+from mlxctl.errors import LaunchError
+from mlxctl.launch import probe, probe_macos, probe_nodes
 from mlxctl.profile import Node, load_profile
 from tests.plans import GIB, a_profile
 
@@ -62,9 +62,11 @@ def test_another_machine_is_taken_at_the_profile_s_word() -> None:
     assert facts.sources == {"memory_bytes": "profile", "available_bytes": "assumed"}
 
 
-def test_another_machine_of_unknown_memory_cannot_be_planned_for() -> None:
-    with pytest.raises(UsageError) as caught:
-        probe.known_nodes(a_profile(["mini1"]))
+def test_another_machine_of_unknown_memory_that_cannot_be_asked_is_named() -> None:
+    profile = a_profile(["mini1"])
+    node = Node(name="mini1", host="0.0.0.0", ssh_port=1)
+    with pytest.raises(LaunchError, match=r"cannot reach 0\.0\.0\.0 port 1: Connection refused") as caught:
+        probe.known_nodes(profile.model_copy(update={"nodes": (node,)}))
     assert caught.value.node == "mini1"
     assert "--simulate" in str(caught.value.hint)
 
@@ -114,3 +116,16 @@ def test_a_mac_that_no_table_knows_has_no_speed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(probe_macos, "_output", lambda command, *_: recorded.get(command, ""))
     facts = probe_macos.probe("studio")
     assert (facts.bandwidth_bytes_per_s, facts.flops) == (None, None)
+
+
+def test_a_linux_machine_elsewhere_is_known_by_its_files() -> None:
+    meminfo = "MemTotal:       16384000 kB\nMemFree:  1 kB\nMemAvailable:   8192000 kB\nHugePages_Total:       0\n"
+    facts = probe_nodes.parse_linux(meminfo, "model name : AMD EPYC\n")
+    assert (facts.memory_bytes, facts.available_bytes, facts.chip) == (16384000 << 10, 8192000 << 10, "AMD EPYC")
+
+
+def test_a_machine_that_tells_nothing_of_its_memory_is_refused() -> None:
+    with pytest.raises(LaunchError, match="how much memory"):
+        probe_nodes.parse_linux("", "")
+    with pytest.raises(LaunchError, match="how much memory"):
+        probe_macos.parse("x", "", "", "")
