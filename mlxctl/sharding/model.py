@@ -24,7 +24,9 @@ from mlxctl.sharding.random_weights import is_random, random_headers, random_wei
 from mlxctl.sharding.safetensors import TensorHeader, safetensors_header
 
 MAX_CONFIG_BYTES = 16_000_000
+MAX_LAYERS = 2000
 INDEX = "model.safetensors.index.json"
+_LAYER_COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 
 Weights = dict[str, mx.array]
 
@@ -42,7 +44,9 @@ class LoadedModel:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """`config.json` of the model in `path`. Raises CheckpointError, also for a model that brings its own code."""
+    """`config.json` of the model in `path`. Raises CheckpointError, also for a model that brings its own code or claims
+    more layers than there can be.
+    """
     config = _read_json(path / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{path / 'config.json'} names no model_type", hint="give the folder of an MLX model")
@@ -51,6 +55,11 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} wants to run its own code ({config['model_file']})",
             hint="mlxctl runs no code from a checkpoint; use a model that mlx-lm knows",
         )
+    for part in (config, config.get("text_config")):
+        for key in _LAYER_COUNTS:
+            if isinstance(part, dict) and isinstance(count := part.get(key), int) and count > MAX_LAYERS:
+                message = f"{path / 'config.json'} claims {count} layers, more than the {MAX_LAYERS} allowed"
+                raise CheckpointError(message, hint="download the model again")
     return config
 
 
@@ -162,9 +171,9 @@ def check_index(path: Path, present: Collection[str], elsewhere: Collection[str]
     if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
         raise CheckpointError(f"{path / INDEX} has no weight_map", hint="download the model again")
     if missing := {file for tensor, file in listed.items() if tensor not in elsewhere} - set(present):
+        others = f" and {len(missing) - 1} other files" if len(missing) > 1 else ""
         raise CheckpointError(
-            f"{path} lacks {min(missing)}, one of {len(missing)} missing files that its index lists",
-            hint="download the model again",
+            f"{path} lacks {min(missing)}{others} that its index lists", hint="download the model again"
         )
 
 

@@ -261,3 +261,10 @@ def write_config(folder: Path, config: dict[str, Any]) -> Path:
 def canary_config() -> dict[str, Any]:
     config: dict[str, Any] = json.loads((Path(read_model_facts("canary").path) / "config.json").read_text())
     return config
+
+
+def test_an_absurd_number_of_layers_is_not_built(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 10**7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="claims 10000000 layers, more than the 2000 allowed"):
+        read_model_facts(tmp_path, weights_required=False)
