@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mlxctl.bench.metrics import METRICS
 from mlxctl.bench.records import Workload
 from mlxctl.bench.report import Report, Result, StageTime
+from mlxctl.bench.scaling import ideal
 from mlxctl.bench.svg import Plot, legend, staircase, top_of
 from mlxctl.bench.tables import figure
 
@@ -59,35 +60,34 @@ def _tip(result: Result) -> str:
 
 def _scaling(report: Report, key: str, title: str, kinds: Sequence[str]) -> Figure | None:
     """Tokens a second against devices, with what would be ideal and what memory bandwidth allows."""
-    lines = {workload.id: _line(report, workload) for workload in report.workloads if workload.kind in kinds}
+    lines = {workload.id: _line(report, workload) for workload in _shown(report, kinds)}
     lines = {name: line for name, line in lines.items() if len(line) > 1}
     if not lines:
         return None
     counts = sorted({result.devices for line in lines.values() for result in line})
-    ideal = {name: line[0].summary.mean * line[-1].devices / line[0].devices for name, line in lines.items()}
+    ideals = {name: _ideal(report, name, line) for name, line in lines.items()}
     tops = [max(result.summary.mean, (_span(result) or (0, 0))[1]) for line in lines.values() for result in line]
     plot = Plot(
         "devices",
         "tokens a second",
         (counts[0] * 0.85, counts[-1] * 1.2),
-        (0.0, top_of([*tops, *(value for name, value in ideal.items() if _is_ideal(report, name))], 1.02)),
+        (0.0, top_of([*tops, *(line[-1][1] for line in ideals.values())], 1.02)),
         x_log=True,
         x_ticks=[(count, str(count)) for count in counts],
     )
     keys = []
     for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
-        if _is_ideal(report, name):
-            plot.line([(line[0].devices, line[0].summary.mean), (line[-1].devices, ideal[name])], colour, dashed=True)
+        plot.line(ideals[name], colour, dashed=True)
         points = [(result.devices, result.summary.mean) for result in line]
         plot.line(points, colour)
         for at, result in zip(points, line, strict=True):
             plot.dot(at, colour, _tip(result), _span(result))
         _roofline(plot, report, name, colour)
         keys.append((colour, _meaning(report.workload(name))))
-    keys.append(("dashed", "ideal: N times the fewest"))
+    keys.append(("dashed", "ideal"))
     caption = "Whiskers are 95 % intervals. Rooflines, where they fit the axis, are short bars. "
     if "decode" in kinds:
-        caption += "One stream has no ideal line: a pipeline cannot speed it up."
+        caption += "One stream stays level at best: a pipeline cannot speed it up."
     return Figure(key, title, legend(keys) + plot.render(title), caption)
 
 
@@ -99,8 +99,19 @@ def _line(report: Report, workload: Workload) -> list[Result]:
     return sorted(mine, key=lambda result: result.devices)
 
 
-def _is_ideal(report: Report, name: str) -> bool:
-    return report.workload(name).kind != "decode"
+def _ideal(report: Report, name: str, line: Sequence[Result]) -> list[tuple[float, float]]:
+    """The fewest devices' speed, as often as their number can give at best."""
+    first = line[0]
+    workload = report.workload(name)
+    return [(each.devices, first.summary.mean * ideal(workload, each.devices / first.devices)) for each in line]
+
+
+def _shown(report: Report, kinds: Sequence[str]) -> list[Workload]:
+    """As many as there are colours: of decoding only the shallowest (the others have a plot), the most streams."""
+    found = [workload for workload in report.workloads if workload.kind in kinds]
+    decoding = sorted((each for each in found if each.kind == "decode"), key=lambda each: each.depth)[:1]
+    others = [each for each in found if each.kind != "decode" and (each.streams > 1 or not decoding)]
+    return [*decoding, *others[-(len(COLOURS) - 1) :]]
 
 
 def _roofline(plot: Plot, report: Report, name: str, colour: str) -> None:

@@ -26,6 +26,7 @@ def to_html(report: Report) -> str:
         sentences(report.verdicts),
         *(_figure(each) for each in figures(report)),
         _results(report),
+        _scaling(report),
         _against(report),
         _equality(report),
         _links(report),
@@ -104,6 +105,39 @@ def _results(report: Report) -> str:
         )
     head = ("workload", "depth", "metric", "devices", "n", "mean", "95 % interval", "median", "quartiles")
     return section("All figures", table(head, rows), "figures")
+
+
+def _scaling(report: Report) -> str:
+    rows = [
+        (
+            each.workload,
+            BY_NAME[each.metric].title,
+            f"{each.devices} against {each.baseline}",
+            f"{each.speed_up:.2f}x",
+            f"{each.interval.low:.2f} to {each.interval.high:.2f}" if each.interval else "too few runs",
+            f"{each.ideal:.2f}x",
+            "-" if each.law is None else f"{each.law:.2f}x",
+            f"{each.efficiency:.0%}",
+            "-" if each.serial_fraction is None else f"{each.serial_fraction:.2f}",
+        )
+        for each in report.scaling
+    ]
+    head = (
+        "workload",
+        "metric",
+        "devices",
+        "speed-up",
+        "95 % interval",
+        "ideal",
+        "law",
+        "efficiency",
+        "serial fraction",
+    )
+    note = (
+        "<p class='dim'>Law: what a pipeline can give at as many sequences in all, t(S) / t(S/N), from the fewest "
+        "devices' own runs. Serial fraction: Karp and Flatt.</p>"
+    )
+    return section("What more devices give", table(head, rows) + note if rows else "", "speed-up")
 
 
 def _against(report: Report) -> str:

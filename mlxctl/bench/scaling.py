@@ -49,11 +49,18 @@ def _scaling(
         devices=devices,
         speed_up=speed_up,
         interval=ratio_interval(np.array(above.of_runs), np.array(below.of_runs), above.launches, below.launches),
-        ideal=1.0 if workload.kind == "decode" else ratio,
+        ideal=ideal(workload, ratio),
         law=_law(table, workloads, workload, baseline, devices),
         efficiency=speed_up / ratio,
         serial_fraction=serial_fraction(speed_up, ratio),
     )
+
+
+def ideal(workload: Workload, ratio: float) -> float:
+    """The most that `ratio` times the devices could give: work that cannot be spread gains nothing."""
+    if workload.kind == "prefill":
+        return ratio
+    return min(ratio, workload.streams) if workload.kind == "concurrent" else 1.0
 
 
 def serial_fraction(speed_up: float, ratio: float) -> float | None:

@@ -60,24 +60,22 @@ class Session:
     _runs: list[Run] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Raises RequestError where a workload fails altogether."""
+        """Each workload once at least, whatever the time. Raises RequestError where one fails altogether."""
         for workload in self.workloads:
-            if self._is_over():
-                return
             await self._warm_up(workload)
         turn = 0
-        while not self._is_over() and (wanting := [each for each in self.workloads if self._wants_more(each)]):
+        while wanting := [each for each in self.workloads if self._wants_more(each)]:
             by_id = {workload.id: workload for workload in wanting}
             order = shuffled(list(by_id), self.seed, self.order.visit, turn)
             for workload in sorted((by_id[name] for name in order), key=self._count):  # those behind go first
-                if self._is_over():
+                if turn and self._is_over():
                     return
                 await self._once(workload, self._count(workload), warm_up=False)
             turn += 1
 
     async def _warm_up(self, workload: Workload) -> None:
         metric, figures = main_metric(workload), list[float | None]()
-        while not warm_enough(figures, self.suite) and not self._is_over():
+        while not figures or (not self._is_over() and not warm_enough(figures, self.suite)):
             index = WARM_UP_INDEX + self.order.visit * 1000 + len(figures)
             run = await self._once(workload, index, warm_up=True)
             check_answers(run.answers)

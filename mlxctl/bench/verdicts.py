@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlxctl.bench.records import Head, Run, Visit
+from mlxctl.bench.records import Head, Run, Visit, Workload
 from mlxctl.bench.report import Against, Breakdown, Equality, Result, Scaling, Sentence
 from mlxctl.bench.statistics import Interval
 from mlxctl.bench.thermal import is_throttled
 
 CEILING = "each token passes every stage in turn, so a pipeline cannot speed up one stream: 1.00x is its ceiling"
+MET_BEFORE = 0.5
+"""A share of a prompt that is more than a chat template's head."""
+
 BUSY_SHARE = 0.5
 """Of the cores: a load above this before the first run means that other programs are in the figures."""
 
@@ -34,7 +37,7 @@ class Findings:
 def verdicts(found: Findings) -> tuple[Sentence, ...]:
     """What is wrong first, then what was found, then what limits the trust in it."""
     parts = (_ended, _equality, _failures, _machine, _capacity, _one_stream, _together, _prompts, _bounds, _times_spent)
-    return tuple(sentence for part in (*parts, _predictions, _noise, _lengths) for sentence in part(found))
+    return tuple(sentence for part in (*parts, _predictions, _reuse, _noise, _lengths) for sentence in part(found))
 
 
 def _ended(found: Findings) -> Iterator[Sentence]:
@@ -106,42 +109,55 @@ def _capacity(found: Findings) -> Iterator[Sentence]:
 
 
 def _one_stream(found: Findings) -> Iterator[Sentence]:
-    for each in found.scaling:
-        if each.metric == "tg_tps":
-            text = (
-                f"One stream ({each.workload}) on {_devices(each.devices)}: {_times(each)} the speed of "
-                f"{_devices(each.baseline)}; {CEILING}."
-            )
-            yield Sentence(tone="plain", text=text)
+    """Of the shallowest decoding; the report's table has the others."""
+    decoding = [workload for workload in found.head.workloads if workload.kind == "decode"]
+    for each in _of(found, min(decoding, key=lambda workload: workload.depth, default=None)):
+        text = (
+            f"One stream ({each.workload}) on {_devices(each.devices)}: {_times(each)} the speed of "
+            f"{_devices(each.baseline)}; {CEILING}."
+        )
+        yield Sentence(tone="plain", text=text)
 
 
 def _together(found: Findings) -> Iterator[Sentence]:
-    streams = {workload.id: workload.streams for workload in found.head.workloads}
-    for each in found.scaling:
-        if each.metric == "aggregate_tps":
-            law = f"; the law of pipelines allows {each.law:.2f}x at as many streams" if each.law else ""
-            serial = f", serial fraction {each.serial_fraction:.2f}" if each.serial_fraction is not None else ""
-            text = (
-                f"{streams[each.workload]} streams together ({each.workload}) on {_devices(each.devices)}: "
-                f"{_times(each)} the aggregate of {_devices(each.baseline)} (efficiency {each.efficiency:.0%}{serial})"
-                f"{law}."
-            )
-            yield Sentence(tone="plain", text=text)
+    """Of the most streams."""
+    several = [workload for workload in found.head.workloads if workload.kind == "concurrent"]
+    most = max(several, key=lambda workload: workload.streams, default=None)
+    for each in _of(found, most):
+        law = f"; the law of pipelines allows {each.law:.2f}x at as many streams" if each.law else ""
+        serial = f", serial fraction {each.serial_fraction:.2f}" if each.serial_fraction is not None else ""
+        text = (
+            f"{_streams(most)} together ({each.workload}) on {_devices(each.devices)}: {_times(each)} the aggregate of "
+            f"{_devices(each.baseline)} (efficiency {each.efficiency:.0%}{serial}){law}."
+        )
+        yield Sentence(tone="plain", text=text)
 
 
 def _prompts(found: Findings) -> Iterator[Sentence]:
-    for each in found.scaling:
-        if each.metric == "pp_tps":
-            text = (
-                f"Prompts ({each.workload}) are read {_times(each)} as fast on {_devices(each.devices)} as on "
-                f"{_devices(each.baseline)}; {each.ideal:.0f}x would be ideal, once a prompt has many chunks."
-            )
-            yield Sentence(tone="plain", text=text)
+    """Of the longest."""
+    reading = [workload for workload in found.head.workloads if workload.kind == "prefill"]
+    for each in _of(found, max(reading, key=lambda workload: workload.prompt_tokens, default=None)):
+        text = (
+            f"Prompts ({each.workload}) are read {_times(each)} as fast on {_devices(each.devices)} as on "
+            f"{_devices(each.baseline)}; {each.ideal:.0f}x would be ideal, once a prompt has many chunks."
+        )
+        yield Sentence(tone="plain", text=text)
+
+
+def _of(found: Findings, workload: Workload | None) -> list[Scaling]:
+    return [each for each in found.scaling if workload is not None and each.workload == workload.id]
+
+
+def _streams(workload: Workload | None) -> str:
+    count = workload.streams if workload else 0
+    return f"{count} stream{'' if count == 1 else 's'}"
 
 
 def _bounds(found: Findings) -> Iterator[Sentence]:
+    """Of the first decoding on every number of devices."""
+    decoding = next((workload.id for workload in found.head.workloads if workload.kind == "decode"), None)
     for each in found.against:
-        if each.metric == "tg_tps" and each.roofline is not None and each.roofline_share is not None:
+        if (each.workload, each.metric) == (decoding, "tg_tps") and each.roofline and each.roofline_share is not None:
             limiter = f"; what limits it is {each.limiter}" if each.limiter else ""
             text = (
                 f"{each.workload} on {_devices(each.devices)} reaches {each.roofline_share:.0%} of the "
@@ -172,6 +188,22 @@ def _predictions(found: Findings) -> Iterator[Sentence]:
         f"{_devices(low.devices)}) to {offs[high]:+.0%} ({high.workload} {high.metric}, {_devices(high.devices)})."
     )
     yield Sentence(tone="plain", text=text)
+
+
+def _reuse(found: Findings) -> Iterator[Sentence]:
+    """Of prompts that the server had seen before: wanted in chats, a mistake elsewhere."""
+    chats = {workload.id for workload in found.head.workloads if workload.kind == "chat"}
+    turns = [answer for run in found.runs if run.workload in chats for answer in run.answers[1:]]
+    told = [answer for answer in turns if answer.cached_tokens is not None]
+    if told:
+        share = sum(answer.cached_tokens or 0 for answer in told) / sum(answer.prompt_tokens for answer in told)
+        text = f"Later turns of chats had {share:.0%} of their prompt tokens in the prefix cache."
+        yield Sentence(tone="plain", text=text)
+    others = [answer for run in found.runs if run.workload not in chats | {"file"} for answer in run.answers]
+    met = sum((answer.cached_tokens or 0) > answer.prompt_tokens * MET_BEFORE for answer in others)
+    if met:
+        text = f"{met} prompts were largely in the server's prefix cache: it has met them before. Take another --seed."
+        yield Sentence(tone="warning", text=text)
 
 
 def _noise(found: Findings) -> Iterator[Sentence]:

@@ -185,3 +185,10 @@ def test_inter_token_latencies_are_pooled_and_tails_need_many() -> None:
     spread = next(each for each in report().inter_token if each.workload == TWO.id)
     assert spread.n == 8 * 2 * 15
     assert spread.p95_ms is not None and spread.p99_ms is None
+
+
+def test_prompts_that_a_server_has_met_before_are_told() -> None:
+    made = journal()
+    known = made.runs[0].answers[0].model_copy(update={"cached_tokens": 127})
+    runs = (made.runs[0].model_copy(update={"answers": (known,)}), *made.runs[1:])
+    assert "Take another --seed" in sentences(build(replace(made, runs=runs)), "warning")
