@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -102,9 +102,14 @@ def percentile(array: Array, share: float) -> float | None:
 
 
 def mean_interval(array: Array, blocks: Sequence[int] = ()) -> Interval | None:
-    """The 95 % interval of the mean; None below 3 values."""
+    """The 95 % interval of the mean; None below 3 values. The mean of what is never negative is not negative."""
     if len(array) < LEAST_FOR_INTERVAL:
         return None
+    interval = _interval(array, blocks)
+    return replace(interval, low=max(0.0, interval.low)) if array.min() >= 0 else interval
+
+
+def _interval(array: Array, blocks: Sequence[int]) -> Interval:
     error = mean_error(array, blocks)
     if len(array) >= LEAST_FOR_BOOTSTRAP and not error.launches_differ and error.variance > 0:
         low, high = _bootstrap_t(array)

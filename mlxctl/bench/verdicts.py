@@ -171,9 +171,11 @@ def _times_spent(found: Findings) -> Iterator[Sentence]:
     decoding = {workload.id for workload in found.head.workloads if workload.kind == "decode"}
     for each in found.breakdowns:
         if each.devices > 1 and each.workload in decoding:
+            busy = each.compute_s / each.wall_s
+            overlap = " (what is built ahead of its turn counts twice)" if busy > 1 else ""
             text = (
-                f"Of one stream's time ({each.workload}) on {_devices(each.devices)} the stages compute "
-                f"{each.compute_s / each.wall_s:.0%}, {each.between_s / each.wall_s:.0%} is between them: wire, HTTP."
+                f"Of one stream's time ({each.workload}) on {_devices(each.devices)} the stages compute {busy:.0%}"
+                f"{overlap}, {each.between_s / each.wall_s:.0%} is between them: wire, HTTP."
             )
             yield Sentence(tone="plain", text=text)
 
