@@ -23,6 +23,7 @@ def models(
     action: Annotated[str, typer.Argument(help="list, pull, push, remove or prune")] = "list",
     model: Annotated[str | None, typer.Argument(help="for pull, push, remove: which model")] = None,
     profile: Annotated[str | None, typer.Argument(help="for pull, push: whose nodes; default: this machine")] = None,
+    nodes: Annotated[str | None, typer.Option(help="list: also what the other machines of this profile have")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="list: hash what is in the layer store again")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="remove, prune: do not ask")] = False,
     accept_new_host_keys: Annotated[
@@ -38,7 +39,7 @@ def models(
     """
     _check(action, model, profile)
     if action == "list":
-        _list(verify, as_json)
+        _list(nodes, verify, as_json)
     elif action in ("pull", "push"):
         from mlxctl.cli.models_fill import fill
 
@@ -65,7 +66,7 @@ def _check(action: str, model: str | None, profile: str | None) -> None:
         raise UsageError(f"models {action} takes no {'profile' if action == 'remove' else 'model'}")
 
 
-def _list(verify: bool, as_json: bool) -> None:
+def _list(nodes: str | None, verify: bool, as_json: bool) -> None:
     from mlxctl.checkpoint.installed import built_in, in_hub_cache
     from mlxctl.cli.output import console, print_json
     from mlxctl.paths import store_dir
@@ -74,11 +75,25 @@ def _list(verify: bool, as_json: bool) -> None:
     store = LayerStore(store_dir())
     rows = [_installed("builtin", built_in()), *(_installed("hub", model) for model in in_hub_cache())]
     rows += [_stored(store, model, verify) for model in store.models()]
+    if nodes is not None:
+        rows = [{"node": None, **row} for row in rows] + _on_nodes(nodes, verify)
     if as_json:
         print_json({"schema": SCHEMA, "models": rows})
     else:
         console().print(_table(rows))
     _report_damage(rows)
+
+
+def _on_nodes(profile: str, verify: bool) -> list[dict[str, Any]]:
+    """The rows of the profile's other machines."""
+    from mlxctl.cli.output import say
+    from mlxctl.launch.node_models import models_on_nodes
+    from mlxctl.profile import load_profile
+
+    found = models_on_nodes(load_profile(profile), verify=verify)
+    for node in (node for node, rows in found.items() if not rows):
+        say(f"{node}: mlxctl is not installed there yet; `mlxctl up` or `mlxctl models push` does it")
+    return [{"node": node, **row} for node, rows in found.items() for row in rows]
 
 
 def _report_damage(rows: Sequence[dict[str, Any]]) -> None:
@@ -90,6 +105,7 @@ def _report_damage(rows: Sequence[dict[str, Any]]) -> None:
             raise CheckpointError(
                 f"{row['name']}: {', '.join(damaged)} in {row['path']} differ from their hashes",
                 hint="remove these files; the next `mlxctl up` sends them again",
+                node=row.get("node"),
             )
 
 
@@ -129,7 +145,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 
     table = Table("model", "where", "size", "what", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(row["name"], PLACES[row["place"]], format_bytes(row["size_bytes"]), _what(row))
+        where = f"{node}: {PLACES[row['place']]}" if (node := row.get("node")) else PLACES[row["place"]]
+        table.add_row(row["name"], where, format_bytes(row["size_bytes"]), _what(row))
     return table
 
 

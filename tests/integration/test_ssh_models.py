@@ -28,6 +28,9 @@ def test_what_was_pushed_need_not_be_sent_when_the_cluster_comes_up(cluster: Clu
     pushed = filled(cluster, "push", "canary", filled_wheelhouse)
     assert len(pushed) == 2 and all(node["sent_bytes"] > 1 << 20 for node in pushed)
     assert all(stored(host) for host in cluster.hosts)
+    rows = cluster.run("models", "--nodes", str(cluster.profile), "--verify", "--json").json()["models"]
+    held = {row["node"]: row["layers"] for row in rows if row["place"] == "store" and row["name"] == "canary"}
+    assert sorted(held["h0"] + held["h1"]) == list(range(8))
     assert not any("/state/mlxctl/claim" in name for host in cluster.hosts for name in host.files())
     up = cluster.up()
     assert up.code == 0 and up.stderr.count("from before") == 2
