@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+CHUNK_TOKENS = {False: 256, True: 1024}
+"""Tokens of a prompt computed at once, at most: without and with fused attention."""
+
 CACHE_STEP_TOKENS = 256
-"""mlx-lm's caches grow by this many tokens at a time; prompts are prefilled in chunks of as many."""
+"""mlx-lm's caches grow by this many tokens at a time."""
 
 Source = Literal["measured", "table", "assumed", "profile"]
 

@@ -159,6 +159,7 @@ class Daemon:
             context=launch.plan.context,
             concurrency=launch.plan.concurrency,
             queue_limit=QUEUE_LIMIT_PER_LANE * launch.plan.concurrency,
+            chunk_tokens=launch.plan.chunk_tokens,
         )
         stack.push_async_callback(asyncio.to_thread, engine.close)
         self._board = StatusBoard(launch, engine, base_url)

@@ -22,6 +22,7 @@ from mlxctl.coordinator.pipeline import Pipeline
 from mlxctl.coordinator.scheduler import Emitted, Limits, Scheduler
 from mlxctl.coordinator.step_log import StepLog
 from mlxctl.errors import ContextLengthExceeded, Degraded, MlxctlError, StageLost, TimedOut
+from mlxctl.facts import CHUNK_TOKENS
 from mlxctl.launch.stages import Leases, StageConnection
 from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
 from mlxctl.rpc import shard_pb2
@@ -29,7 +30,6 @@ from mlxctl.wire.sampling import decode_logprobs
 
 log = logging.getLogger(__name__)
 
-CHUNK_TOKENS = 256
 STEP_DEADLINE_S = 120.0  # without any result while frames are out
 WATCH_EVERY_S = 1.0
 RATE_WINDOW_S = 10.0
@@ -169,6 +169,7 @@ class PipelineEngine:
         context: int,
         concurrency: int,
         queue_limit: int,
+        chunk_tokens: int = CHUNK_TOKENS[False],
         latencies: Latencies | None = None,
     ) -> None:
         self.context = context
@@ -183,7 +184,7 @@ class PipelineEngine:
                 queue_limit,
                 batchable=all(stage.batchable for stage in stages),
                 trim_limit=min(stage.trim_limit for stage in stages),
-                chunk_tokens=CHUNK_TOKENS,
+                chunk_tokens=chunk_tokens,
             )
         )
         self._generations: dict[int, RunningGeneration] = {}

@@ -14,6 +14,7 @@ from typing import Any
 from mlxctl.errors import LaunchError, StageLost
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.launch.events import PhaseEvent, Report
+from mlxctl.launch.gpus import gpu_environment
 from mlxctl.launch.launch import Launch, Machine
 from mlxctl.launch.log_files import NodeLog
 from mlxctl.launch.phases import FirstError, Phase, Step
@@ -89,7 +90,7 @@ class Spawn:
         if machine is None:
             if (store := launch.separate_stores.get(node.name)) is not None:
                 arguments += ["--store", str(store), "--store-only"]
-            process = await LocalProcess.start(arguments)
+            process = await LocalProcess.start(arguments, gpu_environment(stage.index))
         else:
             assert machine.remote is not None and machine.installed is not None
             process = await NodeProcess.start(machine.remote, machine.installed, arguments)

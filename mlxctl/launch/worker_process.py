@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlxctl.errors import LaunchError
@@ -25,6 +26,7 @@ HANDSHAKE_TIMEOUT_S = 60.0
 STOP_GRACE_S = 2.0
 LINE_LIMIT_BYTES = 1 << 20
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "GRPC_VERBOSITY": "NONE"}  # gRPC's errors reach us as statuses
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 _CHUNK_BYTES = 1 << 16
 
 
@@ -63,11 +65,11 @@ class LocalProcess:
         self._process = process
 
     @classmethod
-    async def start(cls, arguments: Sequence[str]) -> LocalProcess:
-        """Run `mlxctl` with `arguments`."""
+    async def start(cls, arguments: Sequence[str], settings: Mapping[str, str] = NO_SETTINGS) -> LocalProcess:
+        """Run `mlxctl` with `arguments`, with `settings` in its environment."""
         command = [sys.executable, "-m", "mlxctl", *arguments]
         pipe = asyncio.subprocess.PIPE
-        environment = {**os.environ, **ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT, **settings}
         return cls(
             await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from mlxctl.facts import CACHE_STEP_TOKENS, ModelFacts, NodeFacts
+from mlxctl.facts import CHUNK_TOKENS, ModelFacts, NodeFacts
 from mlxctl.profile import Profile
 
 PROCESS_BYTES = 256 << 20
@@ -48,8 +48,9 @@ class StageMemory:
         self._layer_kv = [layer.kv_bytes(context) * concurrency for layer in model.layers]
         self._weights_before = list(accumulate((layer.weight_bytes for layer in model.layers), initial=0))
         self._kv_before = list(accumulate(self._layer_kv, initial=0))
-        scores = 0 if fused_attention else model.attention_heads * CACHE_STEP_TOKENS * context * 4
-        self._chunk = CACHE_STEP_TOKENS * model.hidden_size * 4 * LIVE_ACTIVATIONS + scores
+        tokens = CHUNK_TOKENS[fused_attention]
+        scores = 0 if fused_attention else model.attention_heads * tokens * context * 4
+        self._chunk = tokens * model.hidden_size * 4 * LIVE_ACTIVATIONS + scores
         self._logits = concurrency * model.vocab_size * 4 * LOGITS_COPIES
 
     def of(self, start: int, stop: int) -> StageBytes:

@@ -36,6 +36,7 @@ def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -
         objective=profile.objective,
         stages=stages,
         unused=_unused(problem, stages),
+        chunk_tokens=problem.chunk_tokens(stages),
         hash=_plan_hash(model, profile, context, stages),
     )
 

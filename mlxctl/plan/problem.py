@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlxctl.errors import IllegalCut, UsageError
-from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.facts import CHUNK_TOKENS, ModelFacts, NodeFacts
 from mlxctl.plan.kv import is_quantized, with_planned_caches
 from mlxctl.plan.labels import Placement
 from mlxctl.plan.memory import Pool, StageMemory, memory_pools
@@ -43,8 +43,10 @@ class Problem:
         self.pools = memory_pools(profile, nodes)
         self._pool_of = {name: index for index, pool in enumerate(self.pools) for name in pool.nodes}
         self._pins = {name: self._pin(name, count) for name, count in profile.placement.layers.items()}
-        fusable = not is_quantized(model)  # attention over quantized keys is no single kernel
-        self._memory = {fused: StageMemory(model, context, concurrency, fused and fusable) for fused in (False, True)}
+        self._fusable = not is_quantized(model)  # attention over quantized keys is no single kernel
+        self._memory = {
+            fused: StageMemory(model, context, concurrency, fused and self._fusable) for fused in (False, True)
+        }
         self._timing = StageTiming(model, LANE_ROWS, 1, context // 2)
         self._one_host = len({node.host_id for node in nodes}) == 1
 
@@ -52,6 +54,11 @@ class Problem:
         """The search over this problem."""
         candidates = [self._candidate(node) for node in self.nodes]
         return Search(len(self.positions) - 1, candidates, [pool.bytes for pool in self.pools], self._cost)
+
+    def chunk_tokens(self, stages: Sequence[Stage]) -> int:
+        """Tokens of a prompt that all of `stages` have room to compute at once."""
+        used = {stage.node for stage in stages}
+        return CHUNK_TOKENS[self._fusable and all(node.fused_attention for node in self.nodes if node.name in used)]
 
     def stages(self, placements: Sequence[Placement]) -> tuple[Stage, ...]:
         """What the search found, in layers and bytes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mlxctl.facts import CHUNK_TOKENS
+
 Objective = Literal["throughput", "latency"]
 
 
@@ -55,7 +57,8 @@ class Unused:
 class Plan:
     """`model` split over `stages`, so that `concurrency` sequences of `context` tokens fit at once.
 
-    `hash` names the plan: equal models, splits and limits have equal hashes.
+    `hash` names the plan: equal models, splits and limits have equal hashes. Prompts are computed at most
+    `chunk_tokens` tokens at once.
     """
 
     model: str
@@ -66,6 +69,7 @@ class Plan:
     stages: tuple[Stage, ...]
     unused: tuple[Unused, ...]
     hash: str
+    chunk_tokens: int = CHUNK_TOKENS[False]
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -39,7 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "chat": set(),
     "cluster": {"launch", "profile", "chat"},
     "bench": {"launch", "profile", "plan", "hardware", "checkpoint", "chat", "cluster", "tokenizer"},
+    "bench_engine": {"launch", "profile", "coordinator", "sharding", "canary"},
     "cli": {
+        "bench_engine",
         "launch",
         "profile",
         "plan",
@@ -55,7 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"cluster"},
     "__main__": {"cli"},
 }
-MLX_USERS = {"sharding", "worker", "checkpoint", "tokenizer", "canary", "bench"}
+MLX_USERS = {"sharding", "worker", "checkpoint", "tokenizer", "canary", "bench", "bench_engine"}
 
 
 def part_of(path: Path) -> str:
