@@ -149,7 +149,10 @@ def _running(name: str | None) -> ClusterState:
         return running[0]
     if running:
         raise NotRunning("several clusters are running: " + ", ".join(each.name for each in running), hint="name one")
-    dead = next((state.name for state in states if state.coordinator not in living(state)), None)
+    dead = next((state for state in states if state.coordinator not in living(state)), None)
+    if dead is not None and dead.unreached_nodes:
+        nodes = ", ".join(dead.unreached_nodes)
+        raise NotRunning(f"{dead.name} is down, but {nodes} could not be reached", hint=f"mlxctl down {dead.name}")
     if dead is not None:
-        raise NotRunning(f"the coordinator of {dead} is gone", hint=f"mlxctl down {dead}")
+        raise NotRunning(f"the coordinator of {dead.name} is gone", hint=f"mlxctl down {dead.name}")
     raise NotRunning(f"no cluster named {name} is running" if name else "no cluster is running", hint="mlxctl up")

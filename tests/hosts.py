@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 import mlxctl
+from mlxctl import paths
 from mlxctl.profile import Node
 
 REQUIRED = bool(os.environ.get("MLXCTL_REQUIRE_TEST_BED"))  # a machine that cannot hold the hosts fails the tests
@@ -229,6 +230,8 @@ def bare_hosts(
         for host in hosts:
             _until_set_up(host, network)
         yield TestBed(tuple(hosts), home, str(network[1]))
+    if paths.HOME_VARIABLE in os.environ:  # the next hosts have the same addresses and other keys
+        paths.known_hosts_file().unlink(missing_ok=True)
 
 
 @contextmanager

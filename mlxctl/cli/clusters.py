@@ -63,6 +63,11 @@ def running_names() -> list[str]:
 
 def not_running(name: str | None, cluster: Known | None) -> NotRunning:
     """Why there is nothing to ask: never there, or its coordinator died."""
+    if cluster is not None and (unreached := cluster.state.unreached_nodes):
+        what = (
+            f"{cluster.name} is down, but {', '.join(unreached)} could not be reached to see that nothing is left there"
+        )
+        return NotRunning(what, hint=f"mlxctl down {cluster.name}")
     if cluster is not None:
         return NotRunning(f"the coordinator of {cluster.name} is gone", hint=f"mlxctl down {cluster.name}")
     message = f"no cluster named {name} is running" if name else "no cluster is running"

@@ -151,7 +151,8 @@ class Remote:
         """This machine's address on the way to the node; None where another host lies between."""
         if self._jump is not None:
             return None
-        return str(self._connection.get_extra_info("sockname")[0])
+        name = self._connection.get_extra_info("sockname")  # none where a ProxyCommand is in between
+        return str(name[0]) if name else None
 
     async def run(self, command: str | Sequence[str], *, input: bytes | None = None, timeout_s: float) -> Completed:
         """Run `command` (text for the user's shell, or arguments) to its end. Raises LaunchError if it takes longer

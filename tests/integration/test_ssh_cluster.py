@@ -178,13 +178,15 @@ def test_an_unknown_host_key_stops_up_and_is_accepted_when_asked(cluster: Cluste
     known = cluster.bed.home / ".ssh" / "known_hosts"
     before = known.read_text()
     known.write_text(before.splitlines(keepends=True)[0])
-    refused = cluster.up()
-    assert refused.code == 4 and "node h1: the host key of" in refused.stderr
-    assert f"ssh-keyscan {cluster.hosts[1].address} >> ~/.ssh/known_hosts" in refused.stderr
-    assert cluster.up("--accept-new-host-keys").code == 0
-    assert cluster.down().code == 0
-    paths.known_hosts_file().unlink()
-    known.write_text(before)
+    try:
+        refused = cluster.up()
+        assert refused.code == 4 and "node h1: the host key of" in refused.stderr
+        assert f"ssh-keyscan {cluster.hosts[1].address} >> ~/.ssh/known_hosts" in refused.stderr
+        assert cluster.up("--accept-new-host-keys").code == 0
+        assert cluster.down().code == 0
+    finally:
+        paths.known_hosts_file().unlink(missing_ok=True)
+        known.write_text(before)
 
 
 @pytest.mark.parametrize("kill", ["stop", "cut"])
@@ -241,6 +243,25 @@ def test_workers_end_when_their_launcher_hangs(cluster: Cluster) -> None:
     os.kill(coordinator, signal.SIGKILL)
 
 
+def test_a_host_that_sleeps_for_some_seconds_loses_nothing(cluster: Cluster) -> None:
+    assert cluster.up().code == 0
+    workers = cluster.state.workers
+    everything = "$(ps -eo pid= | awk '$1 > 2 && $1 != '$$)"
+    cluster.hosts[1].run(f"all={everything}; kill -STOP $all; sleep 4; kill -CONT $all", check=False)
+    assert cluster.chat().stdout == ANSWER
+    assert cluster.state.workers == workers
+
+
+def test_a_disk_without_room_for_the_weights_is_named(cluster: Cluster, home: Path) -> None:
+    host = cluster.hosts[1]
+    store = f"{host.home}/.local/state/mlxctl/store"
+    host.run(f"mkdir -p {store}; mount -t tmpfs -o size=100k,mode=777 tmpfs {store}")
+    up = cluster.up()
+    assert up.code == 1 and "error: node h1, stage 1: its weights need" in up.stderr
+    host.run(f"umount {store}")
+    cluster.assert_nothing_left(home)
+
+
 def test_a_node_that_down_cannot_reach_is_remembered(cluster: Cluster, home: Path) -> None:
     assert cluster.up().code == 0
     host = cluster.hosts[1]
@@ -248,6 +269,8 @@ def test_a_node_that_down_cannot_reach_is_remembered(cluster: Cluster, home: Pat
     down = cluster.down("--drain", "0")
     assert down.code == 1 and "node h1: no answer" in down.stderr and "h0: nothing of it is left there" in down.stderr
     assert cluster.state.unreached_nodes == ("h1",)
+    status = cluster.run("status", cluster.name)
+    assert status.code == 3 and "h1 could not be reached" in status.stderr
     until(lambda: not host.ports(), timeout_s=15)  # its lease
     host.mend()
     again = cluster.down()
