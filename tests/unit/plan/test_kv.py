@@ -92,7 +92,8 @@ def test_attention_over_quantized_keys_holds_its_scores() -> None:
     plain, packed = (make_plan(profile, nodes, with_heads()) for profile in (a_profile(["a"]), asking_for(8)))
     grown = [facts.layers[0].kv_bytes(plain.context) for facts in (with_heads(), PACKED)]
     held = [plan.stages[0].activation_bytes - size for plan, size in zip((plain, packed), grown, strict=True)]
-    assert held[1] > held[0]
+    assert (plain.chunk_tokens, packed.chunk_tokens) == (1024, 256)
+    assert held[1] / packed.chunk_tokens > held[0] / plain.chunk_tokens
 
 
 def test_where_it_would_make_a_plan_possible_it_is_suggested() -> None:
