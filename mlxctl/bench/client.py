@@ -100,6 +100,18 @@ class Endpoint:
             return None
         return document if isinstance(document, dict) else None
 
+    async def logprobs(self, ask: Ask) -> list[dict[str, Any]]:
+        """The tokens of a whole answer, each with its two likeliest; empty from a server that does not tell."""
+        extra = {"stream": False, "logprobs": True, "top_logprobs": 2}
+        body = {**self._body(ask), **extra}
+        body.pop("stream_options", None)
+        try:
+            response = await self._http.post(f"{self.base_url}/chat/completions", json=body)
+            content = response.json()["choices"][0]["logprobs"]["content"]
+        except (httpx2.TransportError, ValueError, LookupError, TypeError):
+            return []
+        return [token for token in content if isinstance(token, dict)] if isinstance(content, list) else []
+
     async def _watch(self, ask: Ask, watched: Watched) -> None:
         while True:
             body = self._body(ask)

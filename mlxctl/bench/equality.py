@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 
-from mlxctl.bench.records import Answer, Run, Workload
+from mlxctl.bench.margins import common_characters
+from mlxctl.bench.records import Answer, Margin, Run, Workload
 from mlxctl.bench.report import Divergence, Equality
 
 SHOWN_CHARACTERS = 40
 Key = tuple[str, int, int]
 
 
-def compare_texts(runs: Sequence[Run], workloads: Sequence[Workload], dtype: str | None) -> Equality:
+def compare_texts(
+    runs: Sequence[Run], workloads: Sequence[Workload], dtype: str | None, margins: Sequence[Margin] = ()
+) -> Equality:
     """Every answer against the first one to the same prompt on the fewest devices. Warm-ups count: they answer too.
 
     In float32 all must be equal; in other types batch shapes may turn a tie, and what differs is shown. An answer
@@ -28,7 +30,7 @@ def compare_texts(runs: Sequence[Run], workloads: Sequence[Workload], dtype: str
         compared += 1
         baseline, expected = first[key]
         if answer.text_sha256 != expected.text_sha256:
-            found.append(_divergence(key, run.devices, baseline, answer, expected))
+            found.append(_divergence(key, run.devices, baseline, answer, expected, margins))
     return Equality(
         dtype=dtype,
         exact_expected=dtype == "float32",
@@ -46,10 +48,13 @@ def _answers(runs: Sequence[Run], alone: set[str]) -> Iterator[tuple[Run, Key, A
                     yield run, (run.workload, run.index, number), answer
 
 
-def _divergence(key: Key, devices: int, baseline: int, answer: Answer, expected: Answer) -> Divergence:
+def _divergence(
+    key: Key, devices: int, baseline: int, answer: Answer, expected: Answer, margins: Sequence[Margin]
+) -> Divergence:
     here, there = answer.text or "", expected.text or ""
-    at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, there, strict=False)))
+    at = common_characters(here, there)
     workload, index, number = key
+    known = (each.margin for each in margins if (each.workload, each.index, each.devices) == (workload, index, devices))
     return Divergence(
         workload=workload,
         index=index,
@@ -59,4 +64,5 @@ def _divergence(key: Key, devices: int, baseline: int, answer: Answer, expected:
         at_character=at,
         here=here[at : at + SHOWN_CHARACTERS],
         there=there[at : at + SHOWN_CHARACTERS],
+        logit_margin=next(known, None),
     )

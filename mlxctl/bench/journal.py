@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlxctl.bench.records import End, Head, Line, Run, Visit
+from mlxctl.bench.records import End, Head, Line, Margin, Run, Visit
 from mlxctl.errors import UsageError
 
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
@@ -24,6 +24,7 @@ class Journal:
     visits: tuple[Visit, ...]
     runs: tuple[Run, ...]
     end: End | None
+    margins: tuple[Margin, ...] = ()
 
 
 class JournalWriter:
@@ -66,6 +67,7 @@ def sort_lines(lines: list[Line]) -> Journal:
         tuple(line for line in lines if isinstance(line, Visit)),
         tuple(line for line in lines if isinstance(line, Run)),
         next((line for line in lines if isinstance(line, End)), None),
+        tuple(line for line in lines if isinstance(line, Margin)),
     )
 
 

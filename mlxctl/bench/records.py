@@ -128,6 +128,19 @@ class Run(Record):
         return any(answer.error is not None for answer in self.answers)
 
 
+class Margin(Record):
+    """The gap between the two likeliest tokens, in log-probability, where an answer on `devices` parts from that on
+    fewer.
+    """
+
+    kind: Literal["margin"] = "margin"
+    devices: int
+    workload: str
+    index: int
+    at_character: int
+    margin: float
+
+
 class Thermal(Record):
     """What the machine says of heat and power: macOS through pmset; null where there is no such source."""
 
@@ -282,5 +295,5 @@ class End(Record):
     hosts: tuple[Host, ...] = ()
 
 
-Line = Annotated[Head | Visit | Run | End, Field(discriminator="kind")]
+Line = Annotated[Head | Visit | Run | Margin | End, Field(discriminator="kind")]
 JsonObject = dict[str, Any]

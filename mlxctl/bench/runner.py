@@ -126,6 +126,7 @@ class Bench:
                 tell=self.watcher.on_progress,
             )
             await session.run()
+            await session.note_margins(prompter)
             for name in endpoint.refused[len(self.refused_fields) :]:
                 self.watcher.on_note(f"the server takes no {name}: it is left out")
             self.refused_fields = list(endpoint.refused)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from mlxctl.bench.client import Endpoint, check_answers
 from mlxctl.bench.environment import load_1m
+from mlxctl.bench.margins import margins
 from mlxctl.bench.measure import Meter
 from mlxctl.bench.metrics import main_metric, values
 from mlxctl.bench.moments import utc_now
-from mlxctl.bench.records import Run, Workload
+from mlxctl.bench.prompts import Prompter
+from mlxctl.bench.records import Margin, Run, Workload
 from mlxctl.bench.schedule import Standing, shuffled, wants_more, warm_enough
 from mlxctl.bench.stage_times import spans
 from mlxctl.bench.suites import Suite
@@ -55,7 +57,7 @@ class Session:
     seed: int
     order: VisitOrder
     earlier: Sequence[Run]
-    write: Callable[[Run], None]
+    write: Callable[[Run | Margin], None]
     tell: Callable[[Progress], None]
     _runs: list[Run] = field(default_factory=list)
 
@@ -72,6 +74,12 @@ class Session:
                     return
                 await self._once(workload, self._count(workload), warm_up=False)
             turn += 1
+
+    async def note_margins(self, prompter: Prompter) -> None:
+        """Where answers here differ from those on fewer devices, ask how close a call it was."""
+        runs = [*self.earlier, *self._runs]
+        for margin in await margins(self.endpoint, prompter, self.workloads, runs, self.order.devices):
+            self.write(margin)
 
     async def _warm_up(self, workload: Workload) -> None:
         metric, figures = main_metric(workload), list[float | None]()
