@@ -92,3 +92,10 @@ def test_a_module_imports_only_what_stands_before_it(path: Path) -> None:
 def test_mlx_is_imported_only_where_something_is_computed(path: Path) -> None:
     uses_mlx = any(name.split(".")[0] in ("mlx", "mlx_lm") for name in imports(path))
     assert not uses_mlx or part_of(path) in MLX_USERS
+
+
+def test_one_module_alone_speaks_ssh() -> None:
+    users = {
+        str(path.relative_to(ROOT)) for path in MODULES if any(n.split(".")[0] == "asyncssh" for n in imports(path))
+    }
+    assert users == {"launch/ssh.py"}
