@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import httpx2
 
@@ -49,7 +50,7 @@ def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownRepo
     state = read_state(name)
     if state is None:
         return TeardownReport(name, known=False)
-    profile = Profile.from_json(paths.profile_file(name).read_text(encoding="utf-8"))  # it may go with the coordinator
+    profile_json = _read(paths.profile_file(name))  # before it goes with the coordinator
     asked = not force and state.coordinator in living(state) and _ask_to_stop(state, drain_s)
     if asked:
         _wait_for_end(state.coordinator, drain_s + END_MARGIN_S)
@@ -58,11 +59,18 @@ def take_down(name: str, drain_s: float, *, force: bool = False) -> TeardownRepo
     if survivors:
         pids = ", ".join(str(process.pid) for process in survivors)
         raise LaunchError(f"processes of {name} cannot be ended: {pids}", hint=f"kill -9 {pids.replace(',', '')}")
-    nodes = clean_nodes(profile, state, force=force)
+    nodes = clean_nodes(Profile.from_json(profile_json), state, force=force) if profile_json else ()
     _remember(state, [report.node for report in nodes if report.problem is not None])
     paths.remove_control_socket(name)
     ran = asked or bool(left) or any(report.ended for report in nodes)
     return TeardownReport(name, True, ran, asked, tuple(p.pid for p in left), nodes, time.monotonic() - began_s)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def _remember(state: ClusterState, unreached: Sequence[str]) -> None:
