@@ -54,9 +54,15 @@ def bench(
     figures are in the report and in the README.
     """
     from mlxctl.bench.prepare import Wish, parse_counts
-    from mlxctl.cli.bench_options import attached_cluster, chosen_profile, chosen_suite, profile_text
+    from mlxctl.cli.bench_options import attached_cluster, check_conflicts, chosen_profile, chosen_suite, profile_text
     from mlxctl.cli.bench_output import outputs
 
+    check_conflicts(
+        attach,
+        {"PROFILE": profile, "--devices": devices, "--context": context, "--local": local},
+        model,
+        random_weights,
+    )
     suite = chosen_suite(quick, full, asked(pp, tg, depth, concurrency, rate, turns, prompts, runs))
     cluster = attached_cluster(attach) if attach is not None else None
     if cluster is not None:

@@ -72,3 +72,16 @@ def profile_text(name: str | None, profile: Profile) -> str:
 def attached_cluster(name: str) -> Cluster:
     """The running cluster `name`; `-` is the only one. Raises NotRunning."""
     return Cluster.attach(None if name == "-" else name)
+
+
+def check_conflicts(
+    attach: str | None, of_private: Mapping[str, object], model: str | None, random_weights: str | None
+) -> None:
+    """Raises UsageError where one option would silently overrule another."""
+    if model is not None and random_weights is not None:
+        raise UsageError("--model and --random-weights exclude each other")
+    of_private = {**of_private, "--model": model, "--random-weights": random_weights}
+    given = [name for name, value in of_private.items() if value]
+    if attach is not None and given:
+        hint = "a running cluster has its own: leave it out, or leave out --attach"
+        raise UsageError(f"--attach and {given[0]} exclude each other", hint=hint)

@@ -46,6 +46,8 @@ def test_every_part_explains_itself(mlxctl: Mlxctl, part: str) -> None:
         (["-o", "/no/such/folder/report.json"], "there is no folder"),
         (["--random-weights", "qwen9-8b-4bit"], "no model that is known by its shape"),
         (["nothere.yaml"], "nothere.yaml"),
+        (["--model", "canary", "--random-weights", "qwen3-8b-4bit"], "exclude each other"),
+        (["--attach", "-", "--devices", "1"], "--attach and --devices exclude each other"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
