@@ -37,7 +37,8 @@ class Findings:
 def verdicts(found: Findings) -> tuple[Sentence, ...]:
     """What is wrong first, then what was found, then what limits the trust in it."""
     parts = (_ended, _equality, _failures, _machine, _capacity, _one_stream, _together, _prompts, _bounds, _times_spent)
-    return tuple(sentence for part in (*parts, _predictions, _reuse, _noise, _lengths) for sentence in part(found))
+    said = [sentence for part in (*parts, _predictions, _reuse, _noise, _lengths) for sentence in part(found)]
+    return tuple(sorted(said, key=lambda sentence: sentence.tone != "error"))
 
 
 def _ended(found: Findings) -> Iterator[Sentence]:
