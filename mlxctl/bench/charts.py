@@ -42,6 +42,7 @@ def figures(report: Report) -> list[Figure]:
         _depth(report),
         _gaps(report),
         _knee(report),
+        _arrivals(report),
         _memory(report),
     ]
     return [each for each in found if each is not None]
@@ -250,6 +251,33 @@ def _both(report: Report, devices: int, streams: int) -> tuple[Result, Result] |
     name = next(each.id for each in report.workloads if each.kind == "concurrent" and each.streams == streams)
     aggregate, user = (report.result(devices, name, metric) for metric in ("aggregate_tps", "user_tps"))
     return (aggregate, user) if aggregate is not None and user is not None else None
+
+
+def _arrivals(report: Report) -> Figure | None:
+    """What waiting costs when requests come by themselves: time to first token against their rate."""
+    rows = [each for each in report.results if each.metric == "ttft_s" and _kind(report, each) == "arrivals"]
+    rates = sorted({report.workload(each.workload).rate_per_s or 0.0 for each in rows})
+    if len(rates) < 2:
+        return None
+    plot = Plot(
+        "requests a second",
+        "seconds to the first token",
+        (rates[0] * 0.8, rates[-1] * 1.25),
+        (0.0, top_of([max(each.summary.mean, (_span(each) or (0, 0))[1]) for each in rows])),
+        x_log=True,
+        x_ticks=[(rate, f"{rate:g}") for rate in rates],
+    )
+    keys = []
+    for colour, devices in zip(COLOURS, sorted({each.devices for each in rows}), strict=False):
+        line = [each for each in rows if each.devices == devices]
+        points = [(report.workload(each.workload).rate_per_s or 0.0, each.summary.mean) for each in line]
+        plot.line(points, colour)
+        for at, each in zip(points, line, strict=True):
+            plot.dot(at, colour, _tip(each), _span(each))
+        keys.append((colour, _count(devices)))
+    caption = "Poisson arrivals; the time counts from the moment a request was due. Whiskers are 95 % intervals."
+    body = legend(keys) + plot.render("Time to first token by arrival rate")
+    return Figure("arrivals", "Latency against arrivals", body, caption)
 
 
 def _memory(report: Report) -> Figure | None:

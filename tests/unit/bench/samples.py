@@ -30,7 +30,11 @@ DECODE = Workload(id="tg16@64", kind="decode", prompt_tokens=64, output_tokens=1
 DEEP = Workload(id="tg16@1024", kind="decode", prompt_tokens=1024, output_tokens=16)
 TWO = Workload(id="c2", kind="concurrent", prompt_tokens=32, output_tokens=16, streams=2)
 FOUR = Workload(id="c4", kind="concurrent", prompt_tokens=32, output_tokens=16, streams=4)
-WORKLOADS = (PREFILL, DECODE, DEEP, TWO, FOUR)
+SLOW, FAST = (
+    Workload(id=f"r{rate}", kind="arrivals", prompt_tokens=32, output_tokens=8, streams=6, rate_per_s=rate)
+    for rate in (1, 4)
+)
+WORKLOADS = (PREFILL, DECODE, DEEP, TWO, FOUR, SLOW, FAST)
 
 Speed = Callable[[Workload, int], float]
 """Seconds that a run of a workload takes on so many devices."""

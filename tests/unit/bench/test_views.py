@@ -31,7 +31,7 @@ def page(made: Report) -> str:
     return to_html(made)
 
 
-@pytest.mark.parametrize("key", ["scaling", "prefill", "stages", "depth", "gaps", "knee", "memory"])
+@pytest.mark.parametrize("key", ["scaling", "prefill", "stages", "depth", "gaps", "knee", "arrivals", "memory"])
 def test_the_page_has_every_plot(page: str, key: str) -> None:
     assert f'<section id="{key}">' in page
 
