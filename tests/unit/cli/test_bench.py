@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlxctl.bench.journal import JournalWriter
+from mlxctl.bench.records import Line
 from mlxctl.cli.bench_summary import BAR_COLUMNS, bar
 from tests.unit.bench.samples import journal, report, run, steady
 from tests.unit.cli.conftest import Mlxctl
@@ -22,6 +23,12 @@ def files(tmp_path: Path) -> tuple[str, str]:
     for name, made in (("a", report()), ("b", slow)):
         (tmp_path / f"{name}.json").write_text(made.to_json(), encoding="utf-8")
     return str(tmp_path / "a.json"), str(tmp_path / "b.json")
+
+
+def write_journal(folder: Path, lines: list[Line]) -> None:
+    with JournalWriter(folder / "a.jsonl") as writer:
+        for line in lines:
+            writer.write(line)
 
 
 @pytest.mark.parametrize("part", ["compare", "http", "show"])
@@ -82,9 +89,7 @@ def test_a_report_is_shown(mlxctl: Mlxctl, files: tuple[str, str]) -> None:
 
 def test_a_crashed_bench_is_shown_from_its_journal(mlxctl: Mlxctl, tmp_path: Path) -> None:
     made = journal()
-    with JournalWriter(tmp_path / "a.jsonl") as writer:
-        for line in (made.head, *made.visits, *made.runs):
-            writer.write(line)
+    write_journal(tmp_path, [made.head, *made.visits, *made.runs])
     outcome = mlxctl("bench", "show", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "a.html"))
     assert outcome.code == 0
     assert "did not end by itself (crashed)" in outcome.out
@@ -139,7 +144,5 @@ def test_a_bar_is_as_long_as_its_share() -> None:
 def test_a_wrong_text_is_told_on_the_terminal(mlxctl: Mlxctl, tmp_path: Path) -> None:
     made = journal()
     wrong = run(made.head.workloads[1], 2, 1, 0, 1.0, text="a b d")
-    with JournalWriter(tmp_path / "a.jsonl") as writer:
-        for line in (made.head, *made.visits, *made.runs, wrong):
-            writer.write(line)
+    write_journal(tmp_path, [made.head, *made.visits, *made.runs, wrong])
     assert "✗ WRONG OUTPUT" in mlxctl("bench", "show", str(tmp_path / "a.jsonl")).out
