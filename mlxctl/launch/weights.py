@@ -102,7 +102,7 @@ class Distribution:
         asked = [(connection, _needed_files(weights, connection.stage, files), key) for connection in distant]
         replies = await self._ask(asked)
         needs = [_need(weights, c, reply) for c, reply in zip(distant, replies, strict=True)]
-        _check_disks(needs)
+        check_disks(needs)
         async with FirstError() as group:
             for need in needs:
                 self.places[need.connection.stage.index] = need.place
@@ -164,7 +164,7 @@ def _need(weights: ModelWeights, connection: StageConnection, reply: shard_pb2.S
     return Need(connection, place, what, reply.free_bytes, reply.disk)
 
 
-def _check_disks(needs: Sequence[Need]) -> None:
+def check_disks(needs: Sequence[Need]) -> None:
     """Raises StoreFull if what the nodes of one disk need together does not fit there; pieces they share count once."""
     for need in needs:
         neighbours = [other for other in needs if other.disk == need.disk]

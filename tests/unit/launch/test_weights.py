@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mlxctl.checkpoint import ModelWeights
-from mlxctl.launch.weights import Meter, megabytes, missing
+from mlxctl.errors import StoreFull
+from mlxctl.launch.stages import Deployment, StageConnection
+from mlxctl.launch.weights import Meter, Missing, Need, Place, check_disks, megabytes, missing
+from mlxctl.plan import Stage
 from mlxctl.sharding.manifest import MANIFEST, Manifest, PieceEntry
 
 pytestmark = pytest.mark.unit
@@ -45,6 +48,25 @@ def test_what_a_node_has_is_not_missing() -> None:
 def test_beginnings_count_as_sent() -> None:
     lacking = missing(WEIGHTS, 1, 2, {MANIFEST: MANIFEST_BYTES, "config.json": 10, "layer-1": 60})
     assert (lacking.resumed_bytes, lacking.size_bytes) == (60, 40)
+
+
+def need(node: int, pieces: dict[str, int], free_bytes: int, disk: str) -> Need:
+    """One node that lacks `pieces`; nothing is sent over its connection."""
+    connection = object.__new__(StageConnection)
+    connection.deployment = Deployment("d", 1, "/nowhere")
+    connection.stage = Stage(node, f"w{node}", 0, node, node + 1, 0, 0, 0, 0, 0)
+    return Need(connection, Place(), Missing(pieces, 0), free_bytes, disk)
+
+
+def test_nodes_of_one_disk_need_its_room_together() -> None:
+    first, second = need(0, {"layer-0": 100, "ends": 50}, 249, "a"), need(1, {"layer-1": 100, "ends": 50}, 249, "a")
+    with pytest.raises(StoreFull, match="need 250 bytes more on a disk with 249 free"):
+        check_disks([first, second])
+
+
+def test_nodes_of_other_disks_and_what_they_share_count_once() -> None:
+    check_disks([need(0, {"layer-0": 100, "ends": 50}, 150, "a"), need(1, {"layer-1": 100, "ends": 50}, 150, "b")])
+    check_disks([need(0, {"layer-0": 100, "ends": 50}, 250, "a"), need(1, {"layer-1": 100, "ends": 50}, 250, "a")])
 
 
 def test_the_meter_tells_bytes_share_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
