@@ -20,6 +20,8 @@ MlxctlError                      exit  HTTP
 ├── Interrupted                   130   499
 ├── WireError                       1   500   what came over the wire is not a frame of ours
 │   ├── CorruptFrame, FrameTooLarge, ForeignFrame
+├── CommError                       1   500   a communicator's call that cannot be honoured
+│   ├── InvalidRank, ValueMismatch, RankLost
 └── RequestError                    1   400   an API request that cannot be honoured
     ├── ContextLengthExceeded       1   400
     ├── ModelNotFound               1   404
@@ -192,6 +194,22 @@ class FrameTooLarge(WireError):
 
 class ForeignFrame(WireError):
     """A frame of another deployment or epoch."""
+
+
+class CommError(MlxctlError):
+    """A call of a communicator that cannot be honoured."""
+
+
+class InvalidRank(CommError):
+    """No such rank in the group, or this one where another is meant."""
+
+
+class ValueMismatch(CommError):
+    """The ranks brought values that do not fit together, or called different operations."""
+
+
+class RankLost(CommError):
+    """Another rank died, was cut off or has left."""
 
 
 class RequestError(MlxctlError):

@@ -41,6 +41,11 @@ def stage_name(deployment: str, stage: int) -> str:
     return f"stage-{stage}.{deployment}.mlxctl"
 
 
+def rank_name(group: str, rank: int) -> str:
+    """The certificate name of a rank of a communicator's group."""
+    return f"rank-{rank}.{group}.mlxctl"
+
+
 def abort(context: grpc.ServicerContext, error: MlxctlError) -> None:
     """End the call with the status that stands for `error` and its line as details."""
     context.abort(_STATUS.get(type(error), grpc.StatusCode.INTERNAL), str(error))

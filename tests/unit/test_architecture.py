@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "canary": set(),
     "profile": set(),
     "wire": set(),
+    "comm": {"wire", "sharding"},
     "sharding": {"canary"},
     "hub": set(),
     "checkpoint": {"sharding", "canary", "hub"},
@@ -57,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"cluster"},
     "__main__": {"cli"},
 }
-MLX_USERS = {"sharding", "worker", "checkpoint", "tokenizer", "canary", "bench", "bench_engine"}
+MLX_USERS = {"sharding", "comm", "worker", "checkpoint", "tokenizer", "canary", "bench", "bench_engine"}
 
 
 def part_of(path: Path) -> str:
