@@ -26,37 +26,52 @@ def random_prompt(length: int) -> tuple[int, ...]:
 
 
 async def decode(pipeline: RunningStages, prompt: int, tokens: int, sequences: int = 1) -> Decoded:
-    """`sequences` streams at once, each after `prompt` tokens of its own; measured while all of them run."""
+    """`sequences` streams at once, each after `prompt` tokens of its own, while each makes `tokens` more once all run."""
     streams = [Stream() for _ in range(sequences)]
+    most = pipeline.engine.context - prompt
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(stream.run(pipeline, random_prompt(prompt), tokens)) for stream in streams]
+        running = [group.create_task(stream.run(pipeline, random_prompt(prompt), most)) for stream in streams]
         for stream in streams:
-            await stream.begun.wait()
+            await stream.has(1)
         before, began_s = pipeline.statuses(), time.perf_counter()
-        lanes = pipeline.engine.lanes().rows
-        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        counts = [stream.tokens for stream in streams]
+        for stream, count in zip(streams, counts, strict=True):
+            await stream.has(count + tokens)
         after, ended_s = pipeline.statuses(), time.perf_counter()
-    first_s, last_s = max(each.moments_s[0] for each in streams), min(each.moments_s[-1] for each in streams)
-    counted = sum(first_s < moment_s <= last_s for each in streams for moment_s in each.moments_s)
+        made = sum(stream.tokens for stream in streams) - sum(counts)
+        lanes = pipeline.engine.lanes().rows
+        for task in running:
+            task.cancel()
     busy_s = [end.profile.busy_s - start.profile.busy_s for start, end in zip(before, after, strict=True)]
-    return Decoded(counted / (last_s - first_s), max(busy_s) / (ended_s - began_s), lanes)
+    return Decoded(made / (ended_s - began_s), max(busy_s) / (ended_s - began_s), lanes)
 
 
 class Stream:
-    """One request; when each of its tokens came."""
+    """One request, as its client sees it."""
 
     def __init__(self) -> None:
-        self.moments_s: list[float] = []
-        self.begun = asyncio.Event()
+        self.tokens = 0
+        self._more = asyncio.Condition()
 
     async def run(self, pipeline: RunningStages, prompt: tuple[int, ...], tokens: int) -> None:
-        async for piece in pipeline.engine.submit(GenerationRequest(prompt, tokens)):
-            self.moments_s.extend([time.perf_counter()] * len(piece))
-            self.begun.set()
+        """Ask for `tokens` tokens; cancelled, it cancels the request."""
+        generation = pipeline.engine.submit(GenerationRequest(prompt, tokens))
+        try:
+            async for piece in generation:
+                async with self._more:
+                    self.tokens += len(piece)
+                    self._more.notify_all()
+        finally:
+            generation.cancel()
+
+    async def has(self, tokens: int) -> None:
+        """Return once so many tokens have come."""
+        async with self._more:
+            await self._more.wait_for(lambda: self.tokens >= tokens)
 
 
 async def prefill(pipeline: RunningStages, prompt: int) -> float:
     """Tok/s of one prompt, until its first token has come."""
-    stream, began_s = Stream(), time.perf_counter()
-    await stream.run(pipeline, random_prompt(prompt), 1)
-    return prompt / (stream.moments_s[0] - began_s)
+    began_s = time.perf_counter()
+    await Stream().run(pipeline, random_prompt(prompt), 1)
+    return prompt / (time.perf_counter() - began_s)

@@ -17,7 +17,7 @@ from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.frames import Frame, parse_result
 from mlxctl.wire.parts import Assembler, split
-from mlxctl.wire.sampling import encode_wanted
+from mlxctl.wire.sampling import write_wanted
 from mlxctl.wire.service import rpc_error
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Pipeline:
         return error
 
     def _header(self, step: Step) -> shard_pb2.FrameHeader:
-        return shard_pb2.FrameHeader(
+        header = shard_pb2.FrameHeader(
             deployment=self._deployment.id,
             epoch=self._deployment.epoch,
             lane=step.lane,
@@ -116,8 +116,10 @@ class Pipeline:
             rows=len(step.rows),
             columns=len(step.rows[0]) if step.rows else 0,
             token_ids=itertools.chain.from_iterable(step.rows),
-            sampling=[encode_wanted(wanted) for wanted in step.wanted],
         )
+        if step.wanted is not None:
+            write_wanted(step.wanted, header)
+        return header
 
 
 def _operation(operation: Operation) -> shard_pb2.CacheOperation:

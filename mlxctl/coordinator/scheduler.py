@@ -16,10 +16,10 @@ from mlxctl.coordinator.admission import Queue
 from mlxctl.coordinator.lanes import Lane, LaneBook, Operation
 from mlxctl.coordinator.pacing import LANES_PER_STAGE, chunk_tokens, cycle_s, lane_count
 from mlxctl.coordinator.prefix_cache import Held, PrefixCache
-from mlxctl.coordinator.session import Session, rounded
+from mlxctl.coordinator.session import Session, rounded, wanted
 from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
-from mlxctl.wire.sampling import WantedToken
+from mlxctl.wire.sampling import Wanted
 
 CHUNKS_PER_STAGE = 2  # in flight where nothing is decoded: one computing, one on its way
 LEAST_SHARED_TOKENS = 16  # fewer are not worth a copy
@@ -57,7 +57,7 @@ class Step:
     step: int
     rows: tuple[tuple[int, ...], ...]
     operations: tuple[Operation, ...]
-    wanted: tuple[WantedToken, ...] = ()
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +266,12 @@ class Scheduler:
         lane.in_flight = True
         self._decodes_since_chunk += 1
         rows = tuple((session.take_token(),) for session in lane.sessions)
-        wanted = tuple(session.wanted() for session in lane.sessions)
-        return self._step(lane.handle, rows, _Flight(tuple(lane.sessions), lane, 1), wanted)
+        return self._step(lane.handle, rows, _Flight(tuple(lane.sessions), lane, 1), wanted(lane.sessions))
 
     def _step(
-        self, handle: int, rows: tuple[tuple[int, ...], ...], flight: _Flight, wanted: tuple[WantedToken, ...] = ()
+        self, handle: int, rows: tuple[tuple[int, ...], ...], flight: _Flight, drawn: Wanted | None = None
     ) -> Step:
-        step = Step(handle, self._book.take_step(handle), rows, self._book.take_operations(), wanted)
+        step = Step(handle, self._book.take_step(handle), rows, self._book.take_operations(), drawn)
         self._flights[handle, step.step] = flight
         return step
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlxctl.facts import CACHE_STEP_TOKENS
 from mlxctl.request import GenerationRequest
-from mlxctl.wire.sampling import WantedToken
+from mlxctl.wire.sampling import Wanted, has_penalties, is_plain
 
 
 @dataclass(slots=True, eq=False)
@@ -51,12 +52,21 @@ class Session:
         self.given += 1
         return self.emitted[-1] if self.emitted else self.request.prompt[-1]
 
-    def wanted(self) -> WantedToken:
-        """How the next token is to be drawn; ask after `take_token`."""
-        s = self.request.sampling
-        is_penalized = s.presence_penalty or s.frequency_penalty or s.repetition_penalty != 1
-        recent = (*self.request.prompt, *self.emitted)[-s.repetition_context :] if is_penalized else ()
-        return WantedToken(s, self.given, recent)
+    @property
+    def recent(self) -> tuple[int, ...]:
+        """The tokens that penalties look at."""
+        return (*self.request.prompt, *self.emitted)[-self.request.sampling.repetition_context :]
+
+
+def wanted(sessions: Sequence[Session]) -> Wanted:
+    """How the next token of each of `sessions` is to be drawn; ask after `take_token`."""
+    samplings = tuple(session.request.sampling for session in sessions)
+    positions = tuple(session.given for session in sessions)
+    if all(map(is_plain, samplings)):
+        return Wanted((), positions)
+    if not any(map(has_penalties, samplings)):
+        return Wanted(samplings, positions)
+    return Wanted(samplings, positions, tuple(session.recent for session in sessions))
 
 
 def rounded(tokens: int) -> int:

@@ -254,7 +254,7 @@ class CacheOperation(_message.Message):
     def __init__(self, kind: _Optional[_Union[CacheOperation.Kind, str]] = ..., handle: _Optional[int] = ..., others: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("temperature", "top_k", "top_p", "min_p", "seed", "xtc_probability", "xtc_threshold", "xtc_kept_ids", "repetition_penalty", "presence_penalty", "frequency_penalty", "bias_ids", "bias", "top_logprobs", "position", "recent")
+    __slots__ = ("temperature", "top_k", "top_p", "min_p", "seed", "xtc_probability", "xtc_threshold", "xtc_kept_ids", "repetition_penalty", "presence_penalty", "frequency_penalty", "bias_ids", "bias", "top_logprobs")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
@@ -269,8 +269,6 @@ class Sampling(_message.Message):
     BIAS_IDS_FIELD_NUMBER: _ClassVar[int]
     BIAS_FIELD_NUMBER: _ClassVar[int]
     TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
-    POSITION_FIELD_NUMBER: _ClassVar[int]
-    RECENT_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     top_k: int
     top_p: float
@@ -285,9 +283,19 @@ class Sampling(_message.Message):
     bias_ids: _containers.RepeatedScalarFieldContainer[int]
     bias: _containers.RepeatedScalarFieldContainer[float]
     top_logprobs: int
-    position: int
-    recent: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., xtc_probability: _Optional[float] = ..., xtc_threshold: _Optional[float] = ..., xtc_kept_ids: _Optional[_Iterable[int]] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., bias_ids: _Optional[_Iterable[int]] = ..., bias: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[int] = ..., position: _Optional[int] = ..., recent: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ..., xtc_probability: _Optional[float] = ..., xtc_threshold: _Optional[float] = ..., xtc_kept_ids: _Optional[_Iterable[int]] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., bias_ids: _Optional[_Iterable[int]] = ..., bias: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[int] = ...) -> None: ...
+
+class Settings(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[Sampling]
+    def __init__(self, rows: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ...) -> None: ...
+
+class Recent(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StageTime(_message.Message):
     __slots__ = ("compute_us", "receive_us")
@@ -298,7 +306,7 @@ class StageTime(_message.Message):
     def __init__(self, compute_us: _Optional[int] = ..., receive_us: _Optional[int] = ...) -> None: ...
 
 class FrameHeader(_message.Message):
-    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "sampling", "boundary", "tensor_bytes", "failure", "failed_stage", "times")
+    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "positions", "boundary", "tensor_bytes", "failure", "failed_stage", "times", "settings", "recent")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -307,12 +315,14 @@ class FrameHeader(_message.Message):
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
-    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     TENSOR_BYTES_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     FAILED_STAGE_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     lane: int
@@ -321,13 +331,15 @@ class FrameHeader(_message.Message):
     rows: int
     columns: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
-    sampling: _containers.RepeatedCompositeFieldContainer[Sampling]
+    positions: _containers.RepeatedScalarFieldContainer[int]
     boundary: str
     tensor_bytes: _containers.RepeatedScalarFieldContainer[int]
     failure: str
     failed_stage: int
     times: _containers.RepeatedCompositeFieldContainer[StageTime]
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Iterable[_Union[Sampling, _Mapping]]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ...) -> None: ...
+    settings: bytes
+    recent: _containers.RepeatedCompositeFieldContainer[Recent]
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., settings: _Optional[bytes] = ..., recent: _Optional[_Iterable[_Union[Recent, _Mapping]]] = ...) -> None: ...
 
 class TokenLogprob(_message.Message):
     __slots__ = ("wanted", "logprob", "top_ids", "top_logprobs")

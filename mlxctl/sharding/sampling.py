@@ -82,12 +82,16 @@ class _Reported:
 
 
 def sample(
-    logits: mx.array, rows: Sequence[Sampling], positions: Sequence[int], recent: Sequence[Sequence[int]] | None = None
+    logits: mx.array, rows: Sequence[Sampling], positions: Sequence[int], recent: Sequence[Sequence[int]] = ()
 ) -> Draw:
     """Draw from the last position's `logits` [B, V], with one Sampling and position (tokens before it) a row.
 
-    `recent` holds each row's last tokens, needed for penalties alone. Temperature 0 takes the most likely token.
+    Without `rows`, and at temperature 0, a row takes its most likely token. `recent` holds each row's last tokens,
+    needed for penalties alone.
     """
+    if not rows:
+        likeliest = _most_likely(logits)
+        return Draw(logits.shape[0], [likeliest], [(list(range(logits.shape[0])), likeliest)])
     if any(is_penalized(row) for row in rows):
         logits = penalized(logits, rows, recent or [()] * len(rows))
     draw = Draw(len(rows))

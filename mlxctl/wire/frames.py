@@ -36,8 +36,8 @@ def parse_step(data: memoryview) -> Frame[shard_pb2.FrameHeader]:
     header, rest = _parse(data, shard_pb2.FrameHeader())
     if header.rows * header.columns != len(header.token_ids):
         raise CorruptFrame(f"{len(header.token_ids)} token ids for {header.rows} x {header.columns}")
-    if len(header.sampling) not in (0, header.rows):
-        raise CorruptFrame(f"{len(header.sampling)} sampling entries for {header.rows} rows")
+    if len(header.positions) not in (0, header.rows) or len(header.recent) not in (0, len(header.positions)):
+        raise CorruptFrame(f"{len(header.positions)} draws, {len(header.recent)} histories for {header.rows} rows")
     if sum(header.tensor_bytes) != len(rest):
         raise CorruptFrame(f"{len(rest)} bytes of tensors, the header announces {sum(header.tensor_bytes)}")
     tensors = []

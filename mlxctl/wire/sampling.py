@@ -4,22 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+from google.protobuf.message import DecodeError
+
+from mlxctl.errors import CorruptFrame
 from mlxctl.request import Sampling, TokenLogprob
 from mlxctl.rpc import shard_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class WantedToken:
-    """One row's next token: how to draw it, the tokens before it, and the `recent` ones where penalties need them."""
+class Wanted:
+    """The next token of each row of a frame. Without `samplings` each row takes its likeliest one.
 
-    sampling: Sampling
-    position: int
-    recent: tuple[int, ...] = ()
+    `positions` counts the tokens before; `recent` holds the last of these for each row if any row has penalties.
+    """
+
+    samplings: tuple[Sampling, ...]
+    positions: tuple[int, ...]
+    recent: tuple[tuple[int, ...], ...] = ()
 
 
-def encode_wanted(wanted: WantedToken) -> shard_pb2.Sampling:
-    s = wanted.sampling
+def is_plain(sampling: Sampling) -> bool:
+    """Whether it takes the likeliest token and nothing more is asked."""
+    return (
+        sampling.temperature == 0
+        and sampling.top_logprobs is None
+        and not has_penalties(sampling)
+        and not sampling.logit_bias
+    )
+
+
+def has_penalties(sampling: Sampling) -> bool:
+    """Whether drawing needs the row's recent tokens."""
+    return bool(sampling.presence_penalty or sampling.frequency_penalty or sampling.repetition_penalty != 1)
+
+
+def write_wanted(wanted: Wanted, header: shard_pb2.FrameHeader) -> None:
+    """Put `wanted` into `header`."""
+    header.positions.extend(wanted.positions)
+    header.settings = _encoded(wanted.samplings)
+    header.recent.extend(shard_pb2.Recent(tokens=tokens) for tokens in wanted.recent)
+
+
+def read_wanted(header: shard_pb2.FrameHeader) -> Wanted | None:
+    """What `write_wanted` put there. Raises CorruptFrame for what it would not have put."""
+    if not header.positions:
+        return None
+    recent = tuple(tuple(entry.tokens) for entry in header.recent)
+    return Wanted(decode_settings(header.settings), tuple(header.positions), recent)
+
+
+@lru_cache(maxsize=256)
+def decode_settings(settings: bytes) -> tuple[Sampling, ...]:
+    """One Sampling a row; none where all rows take their likeliest token. Raises CorruptFrame."""
+    try:
+        return tuple(_decoded(row) for row in shard_pb2.Settings.FromString(settings).rows)
+    except (DecodeError, ValueError) as error:
+        raise CorruptFrame("settings of draws that cannot be decoded") from error
+
+
+@lru_cache(maxsize=256)
+def _encoded(samplings: tuple[Sampling, ...]) -> bytes:
+    return shard_pb2.Settings(rows=[_message(sampling) for sampling in samplings]).SerializeToString()
+
+
+def _message(s: Sampling) -> shard_pb2.Sampling:
     return shard_pb2.Sampling(
         temperature=s.temperature,
         top_k=s.top_k,
@@ -35,14 +85,12 @@ def encode_wanted(wanted: WantedToken) -> shard_pb2.Sampling:
         bias_ids=[token for token, _ in s.logit_bias],
         bias=[amount for _, amount in s.logit_bias],
         top_logprobs=s.top_logprobs,
-        position=wanted.position,
-        recent=wanted.recent,
     )
 
 
-def decode_wanted(message: shard_pb2.Sampling) -> WantedToken:
-    """`repetition_context` is what `recent` holds: the sender has cut it."""
-    sampling = Sampling(
+def _decoded(message: shard_pb2.Sampling) -> Sampling:
+    """All but `repetition_context`: the sender cuts the recent tokens to it."""
+    return Sampling(
         temperature=message.temperature,
         top_k=message.top_k,
         top_p=message.top_p,
@@ -52,13 +100,11 @@ def decode_wanted(message: shard_pb2.Sampling) -> WantedToken:
         xtc_threshold=message.xtc_threshold,
         xtc_kept_ids=tuple(message.xtc_kept_ids),
         repetition_penalty=message.repetition_penalty,
-        repetition_context=max(1, len(message.recent)),
         presence_penalty=message.presence_penalty,
         frequency_penalty=message.frequency_penalty,
         logit_bias=tuple(zip(message.bias_ids, message.bias, strict=True)),
         top_logprobs=message.top_logprobs if message.HasField("top_logprobs") else None,
     )
-    return WantedToken(sampling, message.position, tuple(message.recent))
 
 
 def encode_logprobs(records: Sequence[TokenLogprob | None]) -> list[shard_pb2.TokenLogprob]:

@@ -32,7 +32,7 @@ from mlxctl.sharding import (
 )
 from mlxctl.wire.frames import Frame, parse_step
 from mlxctl.wire.parts import Assembler
-from mlxctl.wire.sampling import decode_wanted, encode_logprobs
+from mlxctl.wire.sampling import encode_logprobs, read_wanted
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled
 from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
@@ -172,7 +172,7 @@ class Runner:
             self._forget()
             ids = np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns)
             inbox = None if self.shard.is_first else _boundary(frame)
-            built = build_step(self.shard, cache, mx.array(ids), inbox, [decode_wanted(row) for row in header.sampling])
+            built = build_step(self.shard, cache, mx.array(ids), inbox, read_wanted(header))
         _schedule(built.waited, built.states, changed)
         self._outbox.put(self._scheduled(header, built, started_s))
         self._look_ahead(form, cache)

@@ -7,7 +7,7 @@ the bytes are written into them when they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import Boundary, Draw, Shard, ShardCache, Tensor, decode_boundary, encode_boundary, sample
 from mlxctl.wire.frames import Frame
-from mlxctl.wire.sampling import WantedToken, decode_wanted
+from mlxctl.wire.sampling import Wanted, decode_settings
 
 StepFrame = Frame[shard_pb2.FrameHeader]
 
@@ -35,7 +35,7 @@ class BuiltStep:
 
 
 def build_step(
-    shard: Shard, cache: ShardCache, ids: mx.array, inbox: Boundary | None, wanted: Sequence[WantedToken]
+    shard: Shard, cache: ShardCache, ids: mx.array, inbox: Boundary | None, wanted: Wanted | None
 ) -> BuiltStep:
     """The graph of one step of `shard`. Raises CorruptFrame for an input of the wrong form."""
     output = shard.forward(ids, inbox, cache)
@@ -43,11 +43,10 @@ def build_step(
     if output.boundary is not None:
         spec, arrays = encode_boundary(output.boundary)
         return BuiltStep(arrays, states, spec=spec)
-    if not wanted:  # nothing to send, so wait for a single element of what was computed
+    if wanted is None:  # nothing to send, so wait for a single element of what was computed
         return BuiltStep([states[-1].reshape(-1)[:1].astype(mx.float32)], states)
     assert output.logits is not None
-    samplings, positions, recent = zip(*((w.sampling, w.position, w.recent) for w in wanted), strict=True)
-    draw = sample(output.logits[:, -1, :], samplings, positions, recent)
+    draw = sample(output.logits[:, -1, :], wanted.samplings, wanted.positions, wanted.recent)
     return BuiltStep(draw.arrays, states, draw=draw)
 
 
@@ -61,23 +60,29 @@ class StepForm:
     columns: int
     boundary: str
     tensor_bytes: tuple[int, ...]
-    sampling: tuple[bytes, ...]
+    settings: bytes
+    positions: tuple[int, ...]
+    has_recent: bool
 
     @classmethod
     def of(cls, header: shard_pb2.FrameHeader) -> StepForm:
-        sampling = tuple(row.SerializeToString(deterministic=True) for row in header.sampling)
-        sizes = tuple(header.tensor_bytes)
-        return cls(header.lane, header.step, header.rows, header.columns, header.boundary, sizes, sampling)
+        return cls(
+            header.lane,
+            header.step,
+            header.rows,
+            header.columns,
+            header.boundary,
+            tuple(header.tensor_bytes),
+            header.settings,
+            tuple(header.positions),
+            bool(header.recent),
+        )
 
     def following(self) -> StepForm | None:
         """The next step's form if the lane goes on as before; None where that hangs on tokens to come."""
-        rows = [shard_pb2.Sampling.FromString(row) for row in self.sampling]
-        if self.columns != 1 or not rows or any(row.recent for row in rows):
+        if self.columns != 1 or not self.positions or self.has_recent:
             return None
-        for row in rows:
-            row.position += 1
-        sampling = tuple(row.SerializeToString(deterministic=True) for row in rows)
-        return replace(self, step=self.step + 1, sampling=sampling)
+        return replace(self, step=self.step + 1, positions=tuple(position + 1 for position in self.positions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class ForeseenStep:
         inbox = None
         if not shard.is_first:
             inbox = decode_boundary(form.boundary, [Tensor("uint8", (place.size,), place) for place in places])
-        wanted = [decode_wanted(shard_pb2.Sampling.FromString(row)) for row in form.sampling]
+        wanted = Wanted(decode_settings(form.settings), form.positions)
         undo = cache.mark()
         try:
             built = build_step(shard, cache, ids, inbox, wanted)

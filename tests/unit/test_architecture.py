@@ -39,9 +39,10 @@ ALLOWED: dict[str, set[str]] = {
     "api": {"tokenizer"},
     "chat": set(),
     "cluster": {"launch", "profile", "chat"},
-    "bench": {"launch", "profile", "plan", "hardware", "checkpoint", "chat", "cluster", "tokenizer"},
+    "bench": {"launch", "comm", "profile", "plan", "hardware", "checkpoint", "chat", "cluster", "tokenizer"},
     "bench_engine": {"launch", "profile", "coordinator", "sharding", "canary"},
     "cli": {
+        "comm",
         "bench_engine",
         "launch",
         "profile",

@@ -57,8 +57,8 @@ class Stages:
         assert self._steps.setdefault(step.lane, 0) == step.step
         self._steps[step.lane] += 1
         self.caches[step.lane] = [(*held, *tokens) for held, tokens in zip(rows, step.rows, strict=True)]
-        for wanted, held in zip(step.wanted, self.caches[step.lane], strict=False):
-            assert wanted.position == len(held)
+        if step.wanted is not None:
+            assert step.wanted.positions == tuple(len(held) for held in self.caches[step.lane])
         return [self._draw(held) for held in self.caches[step.lane]] if step.wanted else []
 
     def _apply(self, operation: Operation) -> None:

@@ -14,6 +14,7 @@ from mlxctl.coordinator.pacing import FIRST_CHUNK_AMONG_STREAMS, LANES_PER_STAGE
 from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE, LEAST_SHARED_TOKENS, Emitted, Limits, Scheduler, Step
 from mlxctl.errors import Overloaded
 from mlxctl.request import GenerationRequest
+from mlxctl.wire.sampling import Wanted
 from tests.unit.coordinator.stages import Stages, position
 
 pytestmark = pytest.mark.unit
@@ -62,8 +63,8 @@ def test_the_prompts_last_token_goes_with_the_draw_so_that_no_other_touches_the_
     scheduler.submit(request(prompt_tokens=2 * 256 + 5))
     stages.pump()
     assert [len(step.rows[0]) for step in stages.sent] == [256, 256, 4, 1]
-    assert [len(step.wanted) for step in stages.sent] == [0, 0, 0, 1]
-    assert stages.sent[-1].wanted[0].position == 2 * 256 + 5
+    assert [step.wanted is not None for step in stages.sent] == [False, False, False, True]
+    assert stages.sent[-1].wanted == Wanted((), (2 * 256 + 5,))
 
 
 def test_sequences_are_decoded_together_in_as_many_lanes_as_there_are_stages() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlxctl.facts import CacheGrowth
-from mlxctl.plan.memory import PROCESS_BYTES, StageMemory, memory_pools
+from mlxctl.facts import CHUNK_TOKENS, CacheGrowth
+from mlxctl.plan.memory import LIVE_ACTIVATIONS, PROCESS_BYTES, StageMemory, memory_pools
 from mlxctl.profile import Node
 from tests.plans import GIB, MIB, a_model, a_node, a_profile
 
@@ -54,7 +54,8 @@ def test_logits_are_held_on_the_last_stage() -> None:
 def test_a_processor_holds_attention_scores_that_a_gpu_does_not() -> None:
     model = a_model(attention_heads=16)
     held = [StageMemory(model, 4096, 1, fused).of(0, 8).activations for fused in (False, True)]
-    assert held[0] - held[1] == 16 * 256 * 4096 * 4
+    hidden = [CHUNK_TOKENS[fused] * model.hidden_size * 4 * LIVE_ACTIVATIONS for fused in (False, True)]
+    assert (held[0] - hidden[0]) - (held[1] - hidden[1]) == 16 * 256 * 4096 * 4
 
 
 def test_a_stage_without_anything_still_needs_its_process() -> None:

@@ -22,11 +22,11 @@ from mlxctl.sharding.sampling import _uniform, sample
 pytestmark = pytest.mark.unit
 
 DRAWS = 4000
-Recent = Sequence[Sequence[int]] | None
+Recent = Sequence[Sequence[int]]
 LOGITS = mx.array([[2.0, 1.5, 1.0, 0.2, 0.0, -0.5, -1.0, -3.0]])
 
 
-def drawn(logits: mx.array, rows: Sequence[Sampling], positions: Sequence[int], recent: Recent = None) -> list[int]:
+def drawn(logits: mx.array, rows: Sequence[Sampling], positions: Sequence[int], recent: Recent = ()) -> list[int]:
     result = sample(logits, rows, positions, recent)
     mx.eval(result.arrays)
     return result.tokens()

@@ -47,7 +47,7 @@ def test_arbitrary_bytes_never_raise_anything_but_a_corrupt_frame(data: bytes) -
     "header",
     [
         shard_pb2.FrameHeader(rows=2, columns=2, token_ids=[1, 2, 3]),
-        shard_pb2.FrameHeader(rows=2, columns=1, token_ids=[1, 2], sampling=[shard_pb2.Sampling()]),
+        shard_pb2.FrameHeader(rows=2, columns=1, token_ids=[1, 2], positions=[1]),
         shard_pb2.FrameHeader(tensor_bytes=[8]),
     ],
     ids=["token count", "sampling rows", "tensor bytes"],
