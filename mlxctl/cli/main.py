@@ -64,6 +64,7 @@ VERBS = (
     Verb("wheelhouse", "Download what nodes install, for nodes without internet."),
     Verb("facts", "Say what this machine is; asked by a coordinator.", hidden=True),
     Verb("worker", "Run the layers of one stage; started by a coordinator.", hidden=True),
+    Verb("rank", "Exchange messages with other ranks; started by `mlxctl bench links`.", hidden=True),
     Verb("daemon", "Coordinate one cluster; started by `mlxctl up`.", hidden=True),
 )
 _LIST_HINT = "`mlxctl --help` lists them."
