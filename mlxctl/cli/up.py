@@ -81,7 +81,7 @@ def _print_steps(profile: Any, wheelhouse: Path | None) -> None:
         if steps:
             out.print(f"[bold]{phase.title}[/]")
         for node, line in steps:
-            out.print(f"  {node + ': ' if node else ''}{line}", markup=False)
+            out.print(f"  {node + ': ' if node else ''}{line}", markup=False, soft_wrap=True)
 
 
 def _already_up(profile: Any, *, recreate: bool) -> bool:
