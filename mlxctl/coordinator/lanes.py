@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlxctl.coordinator.session import Session
@@ -19,7 +19,7 @@ class Kind(enum.Enum):
     COPY = "copy"
     JOIN = "join"
     KEEP = "keep"
-    EXTRACT = "extract"
+    SPLIT = "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +94,28 @@ class LaneBook:
         into.sessions.extend(lane.sessions)
         self.lanes.remove(lane)
 
-    def split(self, lane: Lane, count: int, into: Lane | None) -> None:
-        """Move the last `count` rows of `lane`, which is not in flight, into another lane or a new one."""
-        moved = lane.sessions[-count:]
-        for session in moved:
-            session.handle = self.extract(lane, session)
-        self._keep(lane, lane.sessions[:-count])
+    def split(self, lane: Lane, sessions: Sequence[Session], into: Lane | None) -> None:
+        """Move the rows of `sessions`, some of `lane`'s, which is not in flight, into another lane or a new one."""
+        handle = self.take_out(lane, sessions)
         if into is None:
-            first, *moved = moved
-            self.open(first)
-            into = self.lanes[-1]
-        if moved:
-            self.join(into, moved)
+            self.lanes.append(Lane(handle, list(sessions)))
+        else:
+            self._join(into.handle, [handle])
+            into.sessions.extend(sessions)
 
-    def extract(self, lane: Lane, session: Session) -> int:
-        """A copy of the caches of `session`'s row."""
+    def take_out(self, lane: Lane, sessions: Sequence[Session]) -> int:
+        """The rows of `sessions`, some of `lane`'s, as caches of their own."""
         handle = next(self.handles)
-        row = lane.sessions.index(session)
-        self.operations.append(Operation(Kind.EXTRACT, handle, others=(lane.handle,), rows=(row,)))
+        rows = tuple(row for row, session in enumerate(lane.sessions) if session in sessions)
+        self.operations.append(Operation(Kind.SPLIT, handle, others=(lane.handle,), rows=rows))
+        lane.sessions = [session for session in lane.sessions if session not in sessions]
         return handle
 
-    def drop(self, lane: Lane, sessions: Iterable[Session]) -> None:
+    def drop(self, lane: Lane, sessions: Sequence[Session]) -> None:
         """Take the rows of `sessions` out of `lane`, some of whose rows stay."""
-        gone = set(map(id, sessions))
-        self._keep(lane, [session for session in lane.sessions if id(session) not in gone])
+        rows = tuple(row for row, session in enumerate(lane.sessions) if session not in sessions)
+        self.operations.append(Operation(Kind.KEEP, lane.handle, rows=rows))
+        lane.sessions = [session for session in lane.sessions if session not in sessions]
 
     def close(self, lane: Lane) -> int:
         """End `lane`; its caches go on under the handle returned, one row for each session it had."""
@@ -138,8 +136,3 @@ class LaneBook:
         for other in others:
             self.steps.pop(other, None)
         self.operations.append(Operation(Kind.JOIN, handle, others=tuple(others)))
-
-    def _keep(self, lane: Lane, sessions: list[Session]) -> None:
-        rows = tuple(row for row, session in enumerate(lane.sessions) if session in sessions)
-        self.operations.append(Operation(Kind.KEEP, lane.handle, rows=rows))
-        lane.sessions = sessions

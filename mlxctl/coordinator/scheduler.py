@@ -310,33 +310,34 @@ class Scheduler:
         self._is_uneven = True
 
     def _leave(self, lane: Lane, gone: list[Session]) -> None:
-        if len(lane.sessions) == 1:
-            handle = self._book.close(lane)
-            if lane in self._turns:
-                self._turns.remove(lane)
-            self._give_up(handle, gone[0])
-            return
         for session in gone:
-            if session.given >= LEAST_SHARED_TOKENS and not session.is_broken:
-                self._hold(self._book.extract(lane, session), session.held_tokens)
-        if len(gone) < len(lane.sessions):
-            self._book.drop(lane, gone)
-            return
-        self._book.free(self._book.close(lane))
-        if lane in self._turns:
-            self._turns.remove(lane)
+            if len(lane.sessions) == 1:
+                if lane in self._turns:
+                    self._turns.remove(lane)
+                self._give_up(self._book.close(lane), session)
+            elif _is_worth_keeping(session):
+                self._hold(self._book.take_out(lane, [session]), session.held_tokens)
+            else:
+                self._book.drop(lane, [session])
 
     def _give_up(self, handle: int, session: Session) -> None:
         """The session needs its caches no longer: keep them for prompts that begin alike, or free them."""
-        if session.given < LEAST_SHARED_TOKENS or session.is_broken:
-            self._book.free(handle)
-        else:
+        if _is_worth_keeping(session):
             self._hold(handle, session.held_tokens)
+        else:
+            self._book.free(handle)
 
     def _hold(self, handle: int, tokens: tuple[int, ...]) -> None:
         for useless in self.prefixes.add(Held(handle, tokens)):
             self._book.free(useless.handle)
         self._make_room(self._free_tokens())
+
+    def _has_room(self, tokens: int) -> bool:
+        """Whether caches of so many more tokens fit beside all that runs, once others have been given up for them."""
+        room = self._free_tokens() - rounded(tokens)
+        if room >= 0:
+            self._make_room(room)
+        return room >= 0
 
     def _free_tokens(self) -> int:
         """Tokens of cache that no running session may come to need."""
@@ -439,11 +440,16 @@ class Scheduler:
         return True
 
     def _split(self, largest: Lane, share: int, smallest: Lane | None) -> None:
+        count = len(largest.sessions) - share
         if smallest is not None:
-            self._book.split(largest, (len(largest.sessions) - len(smallest.sessions)) // 2, smallest)
-        else:
-            self._book.split(largest, len(largest.sessions) - share, None)
+            count = (len(largest.sessions) - len(smallest.sessions)) // 2
+        self._book.split(largest, largest.sessions[-count:], smallest)
+        if smallest is None:
             self._turns.append(self._book.lanes[-1])
+
+
+def _is_worth_keeping(session: Session) -> bool:
+    return session.given >= LEAST_SHARED_TOKENS and not session.is_broken
 
 
 def _common(one: Iterable[int], other: Iterable[int]) -> int:

@@ -41,9 +41,13 @@ class Session:
 
     def take_chunk(self, limit: int) -> tuple[int, ...]:
         """The next tokens of the prompt to compute, counted as given. The prompt's last one stays for the draw, so that
-        no other token touches the head.
+        no other token touches the head. No chunk crosses a multiple of the caches' step but from one: they grow there.
         """
-        chunk = self.request.prompt[self.given : self.given + min(limit, self.prompt_left)]
+        count = min(limit, self.prompt_left)
+        beyond = self.given % CACHE_STEP_TOKENS
+        if beyond and beyond + count > CACHE_STEP_TOKENS:
+            count = CACHE_STEP_TOKENS - beyond
+        chunk = self.request.prompt[self.given : self.given + count]
         self.given += len(chunk)
         return chunk
 

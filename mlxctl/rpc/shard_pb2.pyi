@@ -233,14 +233,14 @@ class CacheOperation(_message.Message):
         COPY: _ClassVar[CacheOperation.Kind]
         JOIN: _ClassVar[CacheOperation.Kind]
         KEEP: _ClassVar[CacheOperation.Kind]
-        EXTRACT: _ClassVar[CacheOperation.Kind]
+        SPLIT: _ClassVar[CacheOperation.Kind]
     UNSPECIFIED: CacheOperation.Kind
     NEW: CacheOperation.Kind
     FREE: CacheOperation.Kind
     COPY: CacheOperation.Kind
     JOIN: CacheOperation.Kind
     KEEP: CacheOperation.Kind
-    EXTRACT: CacheOperation.Kind
+    SPLIT: CacheOperation.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]

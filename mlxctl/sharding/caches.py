@@ -115,6 +115,47 @@ def is_batchable(cache: Any) -> bool:
     return hasattr(cache, "merge")
 
 
+def _settled(*caches: Any) -> Any:
+    """The first of `caches`, after all of them have the rows that their tokens need, and are computed.
+
+    mlx-lm's caches grow by 256 rows from wherever they stand; from a multiple of it they hold what was planned. Left
+    lazy, a change would hold what it was made from, and all layers changed at once would need twice the memory.
+    """
+    for cache in caches:
+        _fit(cache)
+    mx.eval([cache_arrays(cache) for cache in caches])
+    return caches[0]
+
+
+def _fit(cache: Any) -> None:
+    """Make `cache` as wide as its tokens rounded up to its step, if it is of a kind that grows without end."""
+    if isinstance(cache, mlx_cache.CacheList):
+        for part in cache.caches:
+            _fit(part)
+    growing = isinstance(cache, mlx_cache.KVCache | mlx_cache.BatchKVCache | mlx_cache.QuantizedKVCache)
+    if growing and cache.keys is not None:
+        used = cache._idx if isinstance(cache, mlx_cache.BatchKVCache) else cache.offset
+        rows = -(-used // cache.step) * cache.step
+        cache.keys = _mapped(lambda array: _of_rows(array, rows), cache.keys)
+        cache.values = _mapped(lambda array: _of_rows(array, rows), cache.values)
+
+
+def _of_sequences(cache: Any, count: int, rows: Sequence[int]) -> Any:
+    """`cache`, which holds `count` sequences, with `rows` of them alone."""
+    if len(rows) == 1 < count:
+        return cache.extract(rows[0])
+    if len(rows) < count:
+        cache.filter(list(rows))
+    return cache
+
+
+def _of_rows(array: mx.array, rows: int) -> mx.array:
+    """`array` [B, H, R, D] cut or padded to `rows` of R."""
+    if array.shape[2] >= rows:
+        return array if array.shape[2] == rows else mx.contiguous(array[:, :, :rows])
+    return mx.pad(array, [(0, 0), (0, 0), (0, rows - array.shape[2]), (0, 0)])
+
+
 def _mark(cache: Any) -> Callable[[], None]:
     if isinstance(cache, mlx_cache.CacheList):
         return _all([_mark(part) for part in cache.caches])
@@ -219,9 +260,15 @@ class ShardCache:
         lengths = self.lengths
         return _all([*map(_mark, self._caches), lambda: setattr(self, "lengths", lengths)])
 
-    def copy(self) -> ShardCache:
-        """The same content once more."""
-        return self._with([_duplicate(cache) for cache in self._caches], list(self.lengths))
+    def copy(self, tokens: int) -> ShardCache | None:
+        """The first `tokens` tokens of the only sequence once more; None if caches cannot forget those behind."""
+        other = self._with([_duplicate(cache) for cache in self._caches], list(self.lengths))
+        surplus = self.lengths[0] - tokens
+        if surplus and other.trim(surplus) != surplus:
+            return None
+        for cache in other._caches:
+            _settled(cache)
+        return other
 
     def quantize(self, bits: int, group_size: int) -> None:
         """Hold keys and values of own layers in `bits`. Raises CheckpointError for a kind of cache that cannot."""
@@ -236,23 +283,28 @@ class ShardCache:
     def join(self, others: Sequence[ShardCache]) -> None:
         """Take the sequences of `others`, which must not be used afterwards, behind the own ones."""
         for place, cache in enumerate(self._caches):
-            self._caches[place] = _joined([(cache, self.rows), *((o._caches[place], o.rows) for o in others)])
+            parts = [(cache, self.rows), *((other._caches[place], other.rows) for other in others)]
+            self._caches[place] = _settled(_joined(parts))
+            for other in others:
+                other._caches[place] = None
         self.lengths = [length for cache in (self, *others) for length in cache.lengths]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all sequences but `rows` (ascending, never empty)."""
-        if len(rows) == 1 < self.rows:
-            self._caches = [cache.extract(rows[0]) for cache in self._caches]
-        elif len(rows) < self.rows:
-            for cache in self._caches:
-                cache.filter(list(rows))
+        for place, cache in enumerate(self._caches):
+            self._caches[place] = _settled(_of_sequences(cache, self.rows, rows))
         self.lengths = [self.lengths[row] for row in rows]
 
-    def extract(self, row: int) -> ShardCache:
-        """A copy of the sequence at `row`, alone."""
-        if self.rows == 1:
-            return self.copy()
-        return self._with([cache.extract(row) for cache in self._caches], [self.lengths[row]])
+    def split(self, rows: Sequence[int]) -> ShardCache:
+        """Take the sequences `rows` (ascending, some but not all) out; they are returned."""
+        rest = [row for row in range(self.rows) if row not in rows]
+        taken = []
+        for place, cache in enumerate(self._caches):
+            taken.append(_of_sequences(_duplicate(cache), self.rows, rows))
+            self._caches[place] = _of_sequences(cache, self.rows, rest)
+            _settled(taken[-1], self._caches[place])
+        lengths, self.lengths = self.lengths, [self.lengths[row] for row in rest]
+        return self._with(taken, [lengths[row] for row in rows])
 
     def _with(self, caches: list[Any], lengths: list[int]) -> ShardCache:
         other = copy.copy(self)

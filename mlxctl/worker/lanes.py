@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import mlx.core as mx
-
 from mlxctl.errors import CorruptFrame
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import ShardCache
@@ -48,45 +46,36 @@ class Lanes:
         lane.next_step += 1
         return lane.cache
 
-    def apply(self, operations: Iterable[shard_pb2.CacheOperation], stepped: int) -> list[mx.array]:
-        """Carry `operations` out, in order. Returns the arrays to evaluate: new content of lanes other than `stepped`,
-        which its step evaluates. Left lazy, they would hold what they were made from.
-        """
-        changed: dict[int, ShardCache] = {}
+    def apply(self, operations: Iterable[shard_pb2.CacheOperation]) -> None:
+        """Carry `operations` out, in order."""
         for operation in operations:
-            changed |= self._apply(operation)
-        lanes = [cache for handle, cache in changed.items() if handle != stepped and handle in self._lanes]
-        return [array for cache in lanes for array in cache.arrays()]
+            self._apply(operation)
 
-    def _apply(self, operation: shard_pb2.CacheOperation) -> dict[int, ShardCache]:
+    def _apply(self, operation: shard_pb2.CacheOperation) -> None:
         kinds, handle = shard_pb2.CacheOperation, operation.handle
         if operation.kind == kinds.NEW:
             self._add(handle, self._make_cache())
-            return {}
-        if operation.kind == kinds.FREE:
+        elif operation.kind == kinds.FREE:
             self._lanes.pop(handle, None)
-            return {}
-        if operation.kind == kinds.COPY:
+        elif operation.kind == kinds.COPY:
             self._add(handle, self._copied(operation))
-        elif operation.kind == kinds.EXTRACT:
-            self._add(handle, self.cache(operation.others[0]).extract(operation.rows[0]))
+        elif operation.kind == kinds.SPLIT:
+            self._add(handle, self.cache(operation.others[0]).split(list(operation.rows)))
         elif operation.kind == kinds.JOIN:
             others = [self.cache(other) for other in operation.others]
-            self.cache(handle).join(others)
             for other in operation.others:
                 del self._lanes[other]
+            self.cache(handle).join(others)
         elif operation.kind == kinds.KEEP:
             self.cache(handle).keep(list(operation.rows))
         else:
             raise CorruptFrame(f"unknown cache operation {operation.kind}")
-        return {handle: self.cache(handle)}
 
     def _copied(self, operation: shard_pb2.CacheOperation) -> ShardCache:
-        cache = self.cache(operation.others[0]).copy()
-        surplus = cache.lengths[0] - operation.tokens
-        if surplus and cache.trim(surplus) != surplus:
+        copied = self.cache(operation.others[0]).copy(operation.tokens)
+        if copied is None:
             raise CorruptFrame(f"lane {operation.others[0]} cannot be cut to {operation.tokens} tokens")
-        return cache
+        return copied
 
     def _add(self, handle: int, cache: ShardCache) -> None:
         if handle in self._lanes:

@@ -129,11 +129,10 @@ class Runner:
         try:
             if header.operations:
                 self._forget()
-            changed = self.lanes.apply(header.operations, header.lane)
+            self.lanes.apply(header.operations)
             if header.rows and not header.failure:
-                self._compute(frame, changed, round((started_s - began_s) * 1e6), started_s)
+                self._compute(frame, round((started_s - began_s) * 1e6), started_s)
             else:
-                _schedule(changed)
                 self._pass_on(header, started_s)
         except Exception as error:  # a step that cannot be computed fails its lane, not the stage
             log.exception("lane %d step %d failed", header.lane, header.step)
@@ -159,7 +158,7 @@ class Runner:
             return
         self._outbox.put(Scheduled(lambda: None, lambda compute_us: frame, started_s))
 
-    def _compute(self, frame: StepFrame, changed: list[Any], receive_us: int, started_s: float) -> None:
+    def _compute(self, frame: StepFrame, receive_us: int, started_s: float) -> None:
         header = frame.header
         cache = self.lanes.at_step(header.lane, header.step, header.rows)
         header.times.add(receive_us=receive_us)
@@ -173,7 +172,7 @@ class Runner:
             ids = np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns)
             inbox = None if self.shard.is_first else _boundary(frame)
             built = build_step(self.shard, cache, mx.array(ids), inbox, read_wanted(header))
-        _schedule(built.waited, built.states, changed)
+        _schedule(built.waited, built.states)
         self._outbox.put(self._scheduled(header, built, started_s))
         self._look_ahead(form, cache)
 

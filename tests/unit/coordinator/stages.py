@@ -69,8 +69,11 @@ class Stages:
             (held,) = self.caches[others[0]]
             assert len(held) >= operation.tokens
             self._add(handle, held[: operation.tokens])
-        elif operation.kind is Kind.EXTRACT:
-            self._add(handle, self.caches[others[0]][operation.rows[0]])
+        elif operation.kind is Kind.SPLIT:
+            rows = self.caches[others[0]]
+            assert 0 < len(operation.rows) < len(rows)
+            self.caches[handle] = [rows[row] for row in operation.rows]
+            self.caches[others[0]] = [tokens for row, tokens in enumerate(rows) if row not in operation.rows]
         elif operation.kind is Kind.JOIN:
             for other in others:
                 self.caches[handle] += self.caches.pop(other)
