@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -46,11 +46,11 @@ def outputs(asked: Sequence[Path], name: str) -> list[Path]:
     return files
 
 
-def check_suffixes(files: Sequence[Path]) -> None:
+def check_suffixes(files: Sequence[Path], known: Collection[str] = WRITERS.keys()) -> None:
     """Raises UsageError for a file that could not be written later."""
     for file in files:
-        if file.suffix not in WRITERS:
-            raise UsageError(f"-o {file}: no such format", hint=f"end it in one of {', '.join(WRITERS)}")
+        if file.suffix not in known:
+            raise UsageError(f"-o {file}: no such format", hint=f"end it in one of {', '.join(known)}")
         if not file.absolute().parent.is_dir():
             raise UsageError(f"-o {file}: there is no folder {file.absolute().parent}")
 

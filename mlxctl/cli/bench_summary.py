@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mlxctl.bench.metrics import BY_NAME, METRICS
 from mlxctl.bench.records import Workload
-from mlxctl.bench.report import Report, Result
+from mlxctl.bench.report import Report, Result, Sentence
 from mlxctl.bench.statistics import Interval
 from mlxctl.bench.tables import figure
 
@@ -31,9 +31,14 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     if report.results:
         yield _figures(report)
     for sentence in report.verdicts:
-        mark, style = _MARKS[sentence.tone]
-        words = style if sentence.tone in ("error", "warning") else ""
-        yield Text.assemble((f"{mark} ", style), (sentence.text, words))
+        yield verdict_line(sentence)
+
+
+def verdict_line(sentence: Sentence) -> Text:
+    """One sentence behind the mark of its tone."""
+    mark, style = _MARKS[sentence.tone]
+    words = style if sentence.tone in ("error", "warning") else ""
+    return Text.assemble((f"{mark} ", style), (sentence.text, words))
 
 
 def _figures(report: Report) -> Table:

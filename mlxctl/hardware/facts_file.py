@@ -5,7 +5,9 @@
       - {name: mini1, chip: M4, gpu_cores: 10, memory: 16GB}
       - {name: box, memory: 24GB, bandwidth_gb_per_s: 20, tflops: 0.3, os: Linux, host: rack}
 
-What is not given comes from the tables of Macs and links. Nodes with the same `host` share its memory.
+What is not given comes from the tables of Macs and links; `link_mb_per_s` and `link_latency_us` (one way) of a link
+that was measured, as `mlxctl bench links -o facts.yaml` writes them, come before the table's. Nodes with the same
+`host` share its memory.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ class SimulatedNode(BaseModel):
     bandwidth_gb_per_s: Annotated[float, Field(gt=0)] | None = None
     tflops: Annotated[float, Field(gt=0)] | None = None
     link: str | None = None
+    link_mb_per_s: Annotated[float, Field(gt=0)] | None = None
+    link_latency_us: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
@@ -82,6 +86,10 @@ class SimulatedNode(BaseModel):
         if link:
             given["link_bytes_per_s"] = (link.bytes_per_s, "table")
             given["link_latency_s"] = (link.hop_s, "assumed")
+        if self.link_mb_per_s is not None:
+            given["link_bytes_per_s"] = (self.link_mb_per_s * 1e6, "profile")
+        if self.link_latency_us is not None:
+            given["link_latency_s"] = (self.link_latency_us / 1e6, "profile")
         sources: dict[str, Source] = {key: source for key, (_, source) in given.items()}
         sources["memory_bytes"] = "profile"
         sources["available_bytes"] = "profile" if self.available else "assumed"

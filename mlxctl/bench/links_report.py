@@ -1,0 +1,179 @@
+"""The report of `bench links`, `mlxctl.links/1`: what was measured between pairs and over all ranks, as JSON.
+
+Times are seconds, sizes bytes. A round trip is there and back; half of it is what one way takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from mlxctl.bench.records import Host, Record, Tool
+from mlxctl.bench.report import Sentence
+from mlxctl.bench.statistics import Summary
+
+GRPC = "grpc"  # the name of our wire among the transports
+Ending = Literal["complete", "interrupted", "failed"]
+DEFINITIONS = {
+    "round trip": "from handing a message to the transport to having as many bytes back from the other rank.",
+    "bandwidth": "bytes of a message / time a message in a burst: several sent one after the other, the last answered; "
+    "the mean of the bursts.",
+    "collective's time": "from a barrier to its end on the rank that ends last; the barrier's own skew is in it.",
+    "bus bandwidth": "as nccl-tests define it, with n ranks: all-reduce 2 (n - 1) / n x size / time; all-gather "
+    "(n - 1) x size / time; broadcast size / time. Size is what each rank brings.",
+    "message": "an array of float32 on the CPU's stream, the same for each transport; "
+    "making and parsing it is in the time.",
+}
+
+
+class LinkNode(Record):
+    """A rank's node and what the planner wants to know of it. Nodes with one `host` are processes of one machine."""
+
+    name: str
+    host: str
+    address: str
+    os: str
+    chip: str
+    memory_bytes: int
+    available_bytes: int
+    wired_limit_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
+    flops: float | None = None
+
+
+class TransportState(Record):
+    """Whether a transport could be measured here; if not, why."""
+
+    name: str
+    title: str
+    reason: str | None = None
+
+
+class PairResult(Record):
+    """Messages of one size from `source` to `target`. `message_s` are times a message, one per burst."""
+
+    transport: str
+    source: str
+    target: str
+    size_bytes: int
+    round_trip: Summary
+    bytes_per_s: float
+    rtt_s: tuple[float, ...]
+    message_s: tuple[float, ...]
+
+
+class CollectiveResult(Record):
+    """A collective over all ranks. `time_s` are those of the slowest rank, one per repeat."""
+
+    transport: str
+    operation: str
+    size_bytes: int
+    ranks: int
+    time: Summary
+    bus_bytes_per_s: float | None
+    time_s: tuple[float, ...]
+
+
+class LinksReport(Record):
+    """See the module."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
+
+    schema_: Annotated[Literal["mlxctl.links/1"], Field(alias="schema")] = "mlxctl.links/1"
+    id: str
+    title: str
+    started_at: str
+    how_it_ended: Ending
+    message: str | None = None
+    suite: str
+    tool: Tool
+    argv: tuple[str, ...]
+    hosts: tuple[Host, ...]
+    nodes: tuple[LinkNode, ...]
+    transports: tuple[TransportState, ...]
+    pairs: tuple[PairResult, ...]
+    collectives: tuple[CollectiveResult, ...]
+    verdicts: tuple[Sentence, ...] = ()
+    definitions: dict[str, str] = DEFINITIONS
+
+    @property
+    def one_host(self) -> bool:
+        """Whether all ranks are processes of one machine: then no network was measured."""
+        return len({node.host for node in self.nodes}) < 2
+
+    def title_of(self, transport: str) -> str:
+        return next(each.title for each in self.transports if each.name == transport)
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n"
+
+
+def bus_bytes_per_s(operation: str, size_bytes: int, ranks: int, time_s: float) -> float | None:
+    """See the definitions; None for what moves no data, and for one rank."""
+    factors = {"broadcast": 1.0, "all_gather": ranks - 1.0, "all_reduce": 2 * (ranks - 1) / ranks}
+    factor = factors.get(operation.split()[0])
+    return size_bytes * factor / time_s if factor and ranks > 1 else None
+
+
+def best(pairs: Sequence[PairResult], transport: str, source: str, target: str) -> PairResult | None:
+    """The size with the highest bandwidth from `source` to `target`."""
+    found = [each for each in pairs if (each.transport, each.source, each.target) == (transport, source, target)]
+    return max(found, key=lambda each: each.bytes_per_s, default=None)
+
+
+def quickest(pairs: Sequence[PairResult], transport: str, source: str, target: str) -> PairResult | None:
+    """The smallest messages from `source` to `target`."""
+    found = [each for each in pairs if (each.transport, each.source, each.target) == (transport, source, target)]
+    return min(found, key=lambda each: each.size_bytes, default=None)
+
+
+def verdicts(report: LinksReport) -> tuple[Sentence, ...]:
+    """What the figures mean."""
+    return tuple(_sentences(report))
+
+
+def _sentences(report: LinksReport) -> Iterator[Sentence]:
+    if report.how_it_ended != "complete":
+        yield Sentence(
+            tone="warning", text=f"the bench was {report.how_it_ended}: {report.message or 'what came is here'}"
+        )
+    if report.one_host:
+        text = "all ranks are processes of one machine: this measures its processor and memory, no network"
+        yield Sentence(tone="warning", text=text)
+    for state in report.transports:
+        if state.reason is not None:
+            yield Sentence(tone="plain", text=f"{state.title}: not available here: {state.reason}")
+            continue
+        yield from _of_transport(report, state)
+
+
+def _of_transport(report: LinksReport, state: TransportState) -> Iterator[Sentence]:
+    names = [(a.name, b.name) for a in report.nodes for b in report.nodes if a is not b]
+    small = [each for a, b in names if (each := quickest(report.pairs, state.name, a, b))]
+    large = [each for a, b in names if (each := best(report.pairs, state.name, a, b))]
+    if not small:
+        return
+    slow, fast = (pick(small, key=lambda each: each.round_trip.median) for pick in (max, min))
+    between = f"{_us(fast.round_trip.median)} to {_us(slow.round_trip.median)}"
+    yield Sentence(
+        tone="plain",
+        text=f"{state.title}: a round trip of {fast.size_bytes} B takes {between} (medians of the pairs), "
+        f"longest between {slow.source} and {slow.target}",
+    )
+    narrow, wide = (pick(large, key=lambda each: each.bytes_per_s) for pick in (min, max))
+    span = f"{narrow.bytes_per_s / 1e6:.0f} to {wide.bytes_per_s / 1e6:.0f} MB/s"
+    yield Sentence(
+        tone="plain",
+        text=f"{state.title}: bandwidth one way is {span}, least from {narrow.source} to {narrow.target}",
+    )
+    if not report.one_host and wide.bytes_per_s > 2 * narrow.bytes_per_s:
+        times = wide.bytes_per_s / narrow.bytes_per_s
+        text = f"{narrow.source} to {narrow.target} is {times:.1f} times slower than the fastest"
+        yield Sentence(tone="warning", text=f"{text}: look at its cable, port and switch")
+
+
+def _us(seconds_s: float) -> str:
+    return f"{seconds_s * 1e6:.0f} µs"
