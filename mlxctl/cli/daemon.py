@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 
 def daemon() -> None:
     """Coordinate one cluster; started by `mlxctl up`."""
     from mlxctl.coordinator.daemon import run
 
-    raise typer.Exit(run())
+    run()

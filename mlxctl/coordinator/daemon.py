@@ -20,7 +20,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlxctl import paths
 from mlxctl.api.app import Access, ServedModel, create_app
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_LIMIT_PER_LANE = 8
 DRAIN_S = 5.0
+SWITCH_INTERVAL_S = 5e-5  # a step's result must not wait while streams are written
 
 
 class Daemon:
@@ -247,13 +248,16 @@ def _base_url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run() -> int:
-    """Read the order from stdin, run the cluster; the exit status."""
+def run() -> NoReturn:
+    """Read the order from stdin, run the cluster, end the process."""
     order = DaemonOrder.read(sys.stdin.fileno())
     paths.make_cluster_dir(order.name)
     _log_to(paths.log_file(order.name, "coordinator"))
     raise_descriptor_limit()
-    return asyncio.run(Daemon(order).run())
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    code = asyncio.run(Daemon(order).run())
+    logging.shutdown()
+    os._exit(code)  # threads inside gRPC may not have noticed yet that their worker is gone
 
 
 def _log_to(path: Path) -> None:

@@ -112,7 +112,7 @@ class RunningGeneration:
         return [each.token for each in emitted if each.token is not None]
 
     def _time_out(self, timeout_s: float) -> None:
-        self._engine.cancel(self._id)
+        self._engine.expire(self._id)
         self.fail(
             TimedOut(f"the request was not done in its {timeout_s:g} s", hint="ask for fewer tokens or more time")
         )
@@ -228,6 +228,13 @@ class PipelineEngine:
         with self._lock:
             if self._generations.pop(id, None) is not None and self._scheduler.cancel(id):
                 self._cancelled += 1
+                self._send()
+
+    def expire(self, id: int) -> None:
+        """End session `id`, whose time is over; it counts as failed."""
+        with self._lock:
+            if self._generations.pop(id, None) is not None and self._scheduler.cancel(id):
+                self._failed += 1
                 self._send()
 
     def relieve(self, surplus_share: float) -> None:

@@ -53,6 +53,14 @@ class StatusBoard:
     async def refresh(self) -> None:
         """Ask every worker once."""
         await asyncio.gather(*(asyncio.to_thread(self._read, i) for i in range(len(self._readings))))
+        surplus = max(self._surplus_share(i) for i in range(len(self._readings)))
+        if surplus > 0:
+            self._engine.relieve(surplus)
+
+    def _surplus_share(self, index: int) -> float:
+        """What of a stage's caches is more than was planned for."""
+        held, planned = self._readings[index].reply.cache_bytes, self._launch.connections[index].stage.kv_bytes
+        return 1 - planned / held if held > planned else 0.0
 
     def _read(self, index: int) -> None:
         try:
