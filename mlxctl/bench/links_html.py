@@ -19,7 +19,7 @@ from mlxctl.bench.links_tables import (
     rate,
     size,
 )
-from mlxctl.bench.svg import Plot, legend, top_of
+from mlxctl.bench.svg import Plot, label, legend, top_of
 
 Curve = tuple[str, list[tuple[float, float]]]
 
@@ -42,7 +42,7 @@ def to_html(report: LinksReport) -> str:
         *matrices,
         _figure("latency", "Round trips", _latency(report), "Median; both axes are logarithmic."),
         _figure("bandwidth", "Bandwidth one way", _bandwidth(report), "In bursts, by size of message."),
-        _figure("collectives", "Collectives over all ranks", _collectives(report), "Bus bandwidth, as nccl-tests say."),
+        _figure("collectives", "Collectives over all ranks", _collectives(report), "Bus bandwidth by size.", "wide"),
         section("Pairs", table(PAIR_HEAD, [pair_row(report, each) for each in report.pairs]), "pairs"),
         section("All ranks", table(COLLECTIVE_HEAD, collective_rows(report)), "all-ranks"),
         _machines(report),
@@ -60,8 +60,8 @@ def _head(report: LinksReport) -> str:
     )
 
 
-def _figure(key: str, title: str, body: str, caption: str) -> str:
-    figure = f"<figure>{body}<figcaption>{escape(caption)}</figcaption></figure>" if body else ""
+def _figure(key: str, title: str, body: str, caption: str, kind: str = "") -> str:
+    figure = f'<figure class="{kind}">{body}<figcaption>{escape(caption)}</figcaption></figure>' if body else ""
     return section(title, figure, key)
 
 
@@ -71,8 +71,12 @@ def _latency(report: LinksReport) -> str:
         return ""
     highs = [value for _, points in curves for _, value in points]
     low, high = math.floor(min(highs)), math.ceil(max(highs))
-    plot = _plot(curves, "log10 of microseconds", (float(low), float(max(high, low + 1))))
-    return _drawn(plot, curves, lambda value: duration(10**value / 1e6), "Round trips")
+
+    def words(power: float) -> str:
+        return duration(10**power / 1e6)
+
+    plot = _plot(curves, "there and back", (float(low), float(max(high, low + 1))), words)
+    return _drawn(plot, curves, words, "Round trips")
 
 
 def _bandwidth(report: LinksReport) -> str:
@@ -114,11 +118,14 @@ def _collectives(report: LinksReport) -> str:
     return _drawn(plot, curves, lambda value: rate(value * 1e6), "Collectives")
 
 
-def _plot(curves: Sequence[Curve], y_title: str, y_range: tuple[float, float]) -> Plot:
+def _plot(
+    curves: Sequence[Curve], y_title: str, y_range: tuple[float, float], y_words: Callable[[float], str] = label
+) -> Plot:
     sizes = sorted({x for _, points in curves for x, _ in points})
     shown = sizes[:: max(1, len(sizes) // 6)]
     ticks = [(x, size(int(x))) for x in shown]
-    return Plot("size of a message", y_title, (sizes[0] * 0.7, sizes[-1] * 1.5), y_range, x_log=True, x_ticks=ticks)
+    x_range = (sizes[0] * 0.7, sizes[-1] * 1.5)
+    return Plot("size of a message", y_title, x_range, y_range, x_log=True, x_ticks=ticks, y_words=y_words)
 
 
 def _drawn(plot: Plot, curves: Sequence[Curve], words: Callable[[float], str], title: str) -> str:

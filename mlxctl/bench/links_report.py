@@ -15,6 +15,9 @@ from mlxctl.bench.records import Host, Record, Tool
 from mlxctl.bench.report import Sentence
 from mlxctl.bench.statistics import Summary
 
+BANDWIDTH_BYTES = 1 << 20
+"""Messages below this size tell how many fit into a second, not what the link carries."""
+
 GRPC = "grpc"  # the name of our wire among the transports
 Ending = Literal["complete", "interrupted", "failed"]
 DEFINITIONS = {
@@ -119,9 +122,11 @@ def bus_bytes_per_s(operation: str, size_bytes: int, ranks: int, time_s: float) 
 
 
 def best(pairs: Sequence[PairResult], transport: str, source: str, target: str) -> PairResult | None:
-    """The size with the highest bandwidth from `source` to `target`."""
+    """The size with the highest bandwidth from `source` to `target`; None before large messages were measured."""
     found = [each for each in pairs if (each.transport, each.source, each.target) == (transport, source, target)]
-    return max(found, key=lambda each: each.bytes_per_s, default=None)
+    return max(
+        (each for each in found if each.size_bytes >= BANDWIDTH_BYTES), key=lambda each: each.bytes_per_s, default=None
+    )
 
 
 def quickest(pairs: Sequence[PairResult], transport: str, source: str, target: str) -> PairResult | None:
@@ -157,17 +162,19 @@ def _of_transport(report: LinksReport, state: TransportState) -> Iterator[Senten
     if not small:
         return
     slow, fast = (pick(small, key=lambda each: each.round_trip.median) for pick in (max, min))
-    between = f"{_us(fast.round_trip.median)} to {_us(slow.round_trip.median)}"
+    between = _span(_us(fast.round_trip.median), _us(slow.round_trip.median))
     yield Sentence(
         tone="plain",
         text=f"{state.title}: a round trip of {fast.size_bytes} B takes {between} (medians of the pairs), "
         f"longest between {slow.source} and {slow.target}",
     )
+    if not large:
+        return
     narrow, wide = (pick(large, key=lambda each: each.bytes_per_s) for pick in (min, max))
-    span = f"{narrow.bytes_per_s / 1e6:.0f} to {wide.bytes_per_s / 1e6:.0f} MB/s"
+    span = _span(f"{narrow.bytes_per_s / 1e6:.0f}", f"{wide.bytes_per_s / 1e6:.0f}")
     yield Sentence(
         tone="plain",
-        text=f"{state.title}: bandwidth one way is {span}, least from {narrow.source} to {narrow.target}",
+        text=f"{state.title}: bandwidth one way is {span} MB/s, least from {narrow.source} to {narrow.target}",
     )
     if not report.one_host and wide.bytes_per_s > 2 * narrow.bytes_per_s:
         times = wide.bytes_per_s / narrow.bytes_per_s
@@ -177,3 +184,7 @@ def _of_transport(report: LinksReport, state: TransportState) -> Iterator[Senten
 
 def _us(seconds_s: float) -> str:
     return f"{seconds_s * 1e6:.0f} µs"
+
+
+def _span(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"

@@ -45,7 +45,8 @@ def matrix(report: LinksReport, transport: str) -> list[list[str]]:
         for target in report.nodes:
             near = quickest(report.pairs, transport, source.name, target.name)
             wide = best(report.pairs, transport, source.name, target.name)
-            cells.append(f"{duration(near.round_trip.median)}, {rate(wide.bytes_per_s)}" if near and wide else "·")
+            figures = [duration(near.round_trip.median)] if near else ["·"]
+            cells.append(", ".join([*figures, *([rate(wide.bytes_per_s)] if wide else [])]))
         rows.append(cells)
     return rows
 
@@ -164,6 +165,5 @@ def link_of(report: LinksReport, node: LinkNode) -> tuple[float | None, float | 
     others = [other.name for other in report.nodes if other.host != node.host]
     wide = [each for name in others if (each := best(report.pairs, GRPC, name, node.name))]
     near = [each for name in others if (each := quickest(report.pairs, GRPC, name, node.name))]
-    if not wide or not near:
-        return None, None
-    return min(each.bytes_per_s for each in wide), max(each.round_trip.median for each in near) / 2
+    slowest_s = max((each.round_trip.median for each in near), default=None)
+    return min((each.bytes_per_s for each in wide), default=None), slowest_s and slowest_s / 2

@@ -21,7 +21,8 @@ from mlxctl.errors import CommError
 
 ITEM_BYTES = 4
 ACK_BYTES = 64
-WARM_UP = 3
+WARM_UP, WARM_UP_LARGE = 3, 1
+LARGE_BYTES = 4 << 20
 BURSTS = 3
 BURST_BYTES = 16 << 20
 BURST_MESSAGES = 32
@@ -132,9 +133,10 @@ def point_to_point(
     with mx.stream(mx.cpu):
         link = _transport(comm, transport)
         x, ack = _array(size_bytes), _array(ACK_BYTES)
+        warm_up = _warm_up(size_bytes)
         messages = max(2, min(BURST_MESSAGES, BURST_BYTES // size_bytes))
         if comm.rank == target:
-            for _ in range(WARM_UP + round_trips):
+            for _ in range(warm_up + round_trips):
                 link.recv(x, source)
                 link.send(x, source)
             for _ in range(BURSTS):
@@ -142,9 +144,9 @@ def point_to_point(
                     link.recv(x, source)
                 link.send(ack, source)
             return {}
-        trips = [_timed(lambda: _there_and_back(link, x, target)) for _ in range(WARM_UP + round_trips)]
+        trips = [_timed(lambda: _there_and_back(link, x, target)) for _ in range(warm_up + round_trips)]
         bursts = [_timed(lambda: _burst(link, x, ack, target, messages)) / messages for _ in range(BURSTS)]
-        return {"rtt_s": trips[WARM_UP:], "message_s": bursts}
+        return {"rtt_s": trips[warm_up:], "message_s": bursts}
 
 
 def collective(comm: Communicator, transport: str, operation: str, size_bytes: int, repeats: int) -> list[float]:
@@ -153,10 +155,15 @@ def collective(comm: Communicator, transport: str, operation: str, size_bytes: i
         link = _transport(comm, transport)
         x = _array(size_bytes)
         times = []
-        for _ in range(WARM_UP + repeats):
+        warm_up = _warm_up(size_bytes)
+        for _ in range(warm_up + repeats):
             comm.barrier()
             times.append(_timed(lambda: link.collective(operation, x)))
-        return times[WARM_UP:]
+        return times[warm_up:]
+
+
+def _warm_up(size_bytes: int) -> int:
+    return WARM_UP if size_bytes < LARGE_BYTES else WARM_UP_LARGE
 
 
 def _there_and_back(link: Transport, x: mx.array, other: int) -> None:

@@ -45,6 +45,7 @@ class Plot:
     height: float = HEIGHT
     left: float = LEFT
     y_axis: bool = True
+    y_words: Callable[[float], str] = label
     _parts: list[str] = field(default_factory=list)
     _y_ticks: list[float] = field(default_factory=list)
 
@@ -119,7 +120,8 @@ class Plot:
             y = self.y(tick)
             parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{WIDTH - RIGHT}"/>')
             parts.append(
-                f'<text class="tick" x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">{label(tick)}</text>'
+                f'<text class="tick" x="{self.left - 8}" y="{y + 4:.1f}" text-anchor="end">'
+                f"{escape(self.y_words(tick))}</text>"
             )
         for value, text in self._x_labels():
             x = self.x(value)

@@ -1,0 +1,141 @@
+"""`mlxctl bench links` with real processes: what it measures, what it keeps, what it leaves (nothing)."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mlxctl.bench.links_report import LinksReport
+from mlxctl.hardware import read_facts_file
+from tests.commands import finish, mlxctl, start
+from tests.conftest import our_processes
+from tests.hosts import bare_hosts
+from tests.wheelhouses import filled_wheelhouse
+
+__all__ = ["filled_wheelhouse"]
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of one quick bench between two processes."""
+    folder = tmp_path_factory.mktemp("links")
+    files = [word for suffix in ("json", "html", "md", "csv", "yaml") for word in ("-o", str(folder / f"l.{suffix}"))]
+    finished = mlxctl("bench", "links", "--quick", *files)
+    assert finished.code == 0, finished.stderr
+    (folder / "stdout").write_text(finished.stdout, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(outputs: Path) -> LinksReport:
+    return LinksReport.model_validate_json((outputs / "l.json").read_text(encoding="utf-8"))
+
+
+def test_both_directions_and_all_collectives_are_measured(report: LinksReport) -> None:
+    ours = [each for each in report.pairs if each.transport == "grpc"]
+    assert {(each.source, each.target) for each in ours} == {("worker-1", "worker-2"), ("worker-2", "worker-1")}
+    assert all(each.bytes_per_s > 0 and each.round_trip.median > 0 for each in ours)
+    names = {each.operation for each in report.collectives if each.transport == "grpc"}
+    assert names >= {
+        "barrier",
+        "broadcast",
+        "all_gather",
+        *(f"all_reduce {op}" for op in ("sum", "mean", "max", "min")),
+    }
+
+
+def test_a_percentile_is_given_only_where_enough_round_trips_were_made(report: LinksReport) -> None:
+    for each in report.pairs:
+        assert (each.round_trip.p99 is not None) == (each.round_trip.n >= 500)
+
+
+def test_mx_distributed_is_measured_or_it_is_said_why_not(report: LinksReport) -> None:
+    for state in report.transports:
+        measured = any(each.transport == state.name for each in report.pairs)
+        assert measured == (state.reason is None)
+    assert {state.name for state in report.transports} == {"grpc", "ring", "jaccl"}
+
+
+def test_every_format_is_written_and_says_that_there_was_one_machine(outputs: Path) -> None:
+    for name in ("l.html", "l.md", "stdout"):
+        assert "processes of one machine" in (outputs / name).read_text(encoding="utf-8")
+    assert (outputs / "l.csv").read_text(encoding="utf-8").count("\n") > 10
+    assert [facts.name for facts in read_facts_file(outputs / "l.yaml")] == ["worker-1", "worker-2"]
+    assert "http" not in (outputs / "l.html").read_text(encoding="utf-8")
+
+
+def ranks(home: Path, count: int) -> list[psutil.Process]:
+    """The running ranks, once `count` of them are there."""
+    until_s = time.monotonic() + 60
+    while time.monotonic() < until_s:
+        found = [int(line.split()[1].rstrip(":")) for line in our_processes(home) if " rank --name" in line]
+        if len(found) == count:
+            return [psutil.Process(pid) for pid in found]
+        time.sleep(0.05)
+    raise AssertionError("the ranks did not start")
+
+
+def until_measured(process: Any) -> None:
+    """Until the first message is timed, and a little longer."""
+    while not process.stderr.readline().startswith("gRPC"):
+        pass
+    time.sleep(2)
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
+    process = start("bench", "links", "-o", str(tmp_path / "l.json"))
+    until_measured(process)
+    process.send_signal(signal.SIGINT)
+    finished = finish(process)
+    assert finished.code == 130, finished.stderr
+    kept = json.loads((tmp_path / "l.json").read_text(encoding="utf-8"))
+    assert kept["how_it_ended"] == "interrupted" and kept["pairs"]
+
+
+def test_a_killed_rank_ends_the_bench_with_its_name_and_keeps_what_was_measured(tmp_path: Path, home: Path) -> None:
+    process = start("bench", "links", "-o", str(tmp_path / "l.json"))
+    until_measured(process)
+    ranks(home, 2)[0].kill()
+    finished = finish(process)
+    assert finished.code == 1 and "Traceback" not in finished.stderr
+    assert "node worker-" in finished.stderr
+    assert json.loads((tmp_path / "l.json").read_text(encoding="utf-8"))["how_it_ended"] == "failed"
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_starts() -> None:
+    finished = mlxctl("bench", "links", "-o", "links.pdf")
+    assert finished.code == 2 and "no such format" in finished.stderr
+
+
+@pytest.mark.ssh
+def test_a_slow_link_between_hosts_is_measured_and_nothing_stays(
+    tmp_path: Path, filled_wheelhouse: Path, home: Path
+) -> None:
+    with bare_hosts(2, tmp_path) as bed:
+        bed.know()
+        bed.hosts[1].slow(200_000_000)
+        profile = tmp_path / "profile.yaml"
+        profile.write_text(bed.profile("linked"))
+        files = ["-o", str(tmp_path / "l.json"), "-o", str(tmp_path / "l.yaml")]
+        finished = mlxctl(
+            "bench", "links", str(profile), "--quick", "--wheelhouse", str(filled_wheelhouse), *files,
+            environment=bed.environment,
+        )  # fmt: skip
+        assert finished.code == 0, finished.stderr
+        assert "no network" not in finished.stdout
+        assert "its ports are open to the network without authentication" in finished.stdout
+        fast, slow = read_facts_file(tmp_path / "l.yaml")
+        assert slow.link_bytes_per_s is not None and fast.link_bytes_per_s is not None
+        assert slow.link_bytes_per_s < 25e6 < fast.link_bytes_per_s
+        planned = mlxctl("plan", "--simulate", str(tmp_path / "l.yaml"))
+        assert planned.code == 0, planned.stderr
+        left = {trace for host in bed.hosts for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
+        assert not left
