@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from mlxctl.bench.records import Host, Record, Tool
 from mlxctl.bench.report import Sentence
 from mlxctl.bench.statistics import Summary
+from mlxctl.errors import UsageError
 
+FAMILY = "mlxctl.links/"
+SCHEMA_FILE = Path(__file__).with_name("links.schema.json")
 BANDWIDTH_BYTES = 1 << 20
 """Messages below this size tell how many fit into a second, not what the link carries."""
 
@@ -111,7 +115,27 @@ class LinksReport(Record):
         return next(each.title for each in self.transports if each.name == transport)
 
     def to_json(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n"
+        """One document, a space deep."""
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+def schema_text() -> str:
+    """The JSON Schema of links reports, which is shipped as SCHEMA_FILE."""
+    schema = LinksReport.model_json_schema(by_alias=True, mode="serialization")
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_links(document: Any, name: str) -> LinksReport | None:
+    """The report that `document` (of the file `name`) is; None if it is none of links. Raises UsageError."""
+    if not isinstance(document, dict) or not str(document.get("schema")).startswith(FAMILY):
+        return None
+    try:
+        return LinksReport.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        hint = "a newer mlxctl may have written it: pip install -U mlxctl"
+        raise UsageError(f"{name} is no sound report of links: {where}: {first['msg']}", hint=hint) from None
 
 
 def bus_bytes_per_s(operation: str, size_bytes: int, ranks: int, time_s: float) -> float | None:
@@ -133,6 +157,21 @@ def quickest(pairs: Sequence[PairResult], transport: str, source: str, target: s
     """The smallest messages from `source` to `target`."""
     found = [each for each in pairs if (each.transport, each.source, each.target) == (transport, source, target)]
     return min(found, key=lambda each: each.size_bytes, default=None)
+
+
+def slowest_pairs(report: LinksReport) -> list[PairResult]:
+    """Of two nodes everything; of more, of each transport the pair whose smallest messages take longest."""
+    if len(report.nodes) < 3:
+        return list(report.pairs)
+    found: list[PairResult] = []
+    for state in report.transports:
+        mine = [each for each in report.pairs if each.transport == state.name]
+        least = min((each.size_bytes for each in mine), default=0)
+        small = [each for each in mine if each.size_bytes == least]
+        if small:
+            slow = max(small, key=lambda each: each.round_trip.median)
+            found += [each for each in mine if (each.source, each.target) == (slow.source, slow.target)]
+    return found
 
 
 def verdicts(report: LinksReport) -> tuple[Sentence, ...]:

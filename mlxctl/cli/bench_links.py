@@ -130,6 +130,7 @@ def render(report: LinksReport) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from mlxctl.bench.links_report import slowest_pairs
     from mlxctl.bench.links_tables import COLLECTIVE_HEAD, PAIR_HEAD, collective_rows, matrix, pair_row
     from mlxctl.cli.bench_summary import verdict_line
 
@@ -139,10 +140,9 @@ def render(report: LinksReport) -> RenderableType:
             head = ("from \\ to", *(node.name for node in report.nodes))
             title = f"{state.title}: round trip of the smallest message, best bandwidth"
             parts += [Text(f"\n{title}", "dim"), _table(head, matrix(report, state.name))]
-    first = {(each.transport, each.source, each.target) for each in report.pairs[:1]}
-    if len(report.nodes) == 2:
-        first = {(each.transport, each.source, each.target) for each in report.pairs}
-    shown = [each for each in report.pairs if (each.transport, each.source, each.target) in first]
+    if len(report.nodes) > 2:
+        parts.append(Text("\nThe slowest pair of each transport:", "dim"))
+    shown = slowest_pairs(report)
     parts += [Text(""), _table(PAIR_HEAD, [pair_row(report, each) for each in shown])]
     parts += [Text(""), _table(COLLECTIVE_HEAD, collective_rows(report)), Text("")]
     parts += [verdict_line(sentence) for sentence in report.verdicts]
@@ -167,6 +167,15 @@ def _outputs(asked: list[Path], name: str) -> list[Path]:
     files = asked or [Path(f"links-{name}-{datetime.now():%Y%m%d-%H%M%S}.json")]
     check_suffixes(files, SUFFIXES)
     return files
+
+
+def show_links(report: LinksReport, files: list[Path]) -> None:
+    """Show a report that was written before, and write it to `files`. Raises UsageError."""
+    from mlxctl.cli.bench_output import check_suffixes
+
+    check_suffixes(files, SUFFIXES)
+    console().print(render(report))
+    _write(report, files)
 
 
 def _write(report: LinksReport, files: list[Path]) -> None:

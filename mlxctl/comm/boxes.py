@@ -31,11 +31,13 @@ class Inbox:
         self._left: set[int] = set()
         self._lost: dict[int, str] = {}
 
-    def join(self, source: int) -> None:
-        """The connection from `source` is there."""
+    def join(self, source: int) -> bool:
+        """The connection from `source` is there; false if it was before."""
         with self._changed:
+            is_new = source not in self._joined
             self._joined.add(source)
             self._changed.notify_all()
+            return is_new
 
     def put(self, source: int, collective: bool, frame: Frame) -> None:
         """Keep a frame; return once there is room for more, or nobody will take any."""

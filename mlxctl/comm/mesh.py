@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -98,13 +99,23 @@ class Mesh:
         self.inbox.require(target)
         header = _HEADER.pack(label.operation, label.step, label.number)
         parts = split([header, *buffers], epoch=EPOCH, frame_id=next(self._frame_ids))
-        with self._locks[target]:
+        with self._turn(target, deadline_s):
             try:
                 self._outboxes[target].put(parts, deadline_s, lambda: self.inbox.require(target))
             except TimedOut as error:
                 self.inbox.lose(target, "it did not take what was sent to it")
                 self._outboxes[target].close()
                 raise TimedOut(f"rank {target} does not take what is sent to it") from error
+
+    @contextmanager
+    def _turn(self, target: int, deadline_s: float) -> Iterator[None]:
+        """One frame after the other. Raises TimedOut."""
+        if not self._locks[target].acquire(timeout=max(0.0, deadline_s - time.monotonic())):
+            raise TimedOut(f"rank {target} does not take what is sent to it")
+        try:
+            yield
+        finally:
+            self._locks[target].release()
 
     def take(self, source: int, collective: bool, deadline_s: float) -> tuple[Label, memoryview]:
         """The next frame of `source`. Raises TimedOut, RankLost."""
@@ -150,7 +161,8 @@ class Mesh:
         if source is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{name or 'nobody'} is no other rank of this group")
             raise AssertionError("unreachable")
-        self.inbox.join(source)
+        if not self.inbox.join(source):
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, f"{name} is connected already")
         try:
             self._read(source, parts)
         except MlxctlError as error:

@@ -72,6 +72,12 @@ def test_every_format_is_written_and_says_that_there_was_one_machine(outputs: Pa
     assert "http" not in (outputs / "l.html").read_text(encoding="utf-8")
 
 
+def test_a_report_can_be_shown_again_in_another_format(outputs: Path, tmp_path: Path) -> None:
+    shown = mlxctl("bench", "show", str(outputs / "l.json"), "-o", str(tmp_path / "again.md"))
+    assert shown.code == 0, shown.stderr
+    assert (tmp_path / "again.md").read_text() == (outputs / "l.md").read_text()
+
+
 def ranks(home: Path, count: int) -> list[psutil.Process]:
     """The running ranks, once `count` of them are there."""
     until_s = time.monotonic() + 60

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from mlxctl.bench.links import QUICK, STANDARD, CollectiveOrder, PairOrder, orders
 from mlxctl.bench.links_html import to_html
 from mlxctl.bench.links_report import (
+    SCHEMA_FILE,
     CollectiveResult,
     LinkNode,
     LinksReport,
     PairResult,
     TransportState,
     bus_bytes_per_s,
+    parse_links,
+    schema_text,
+    slowest_pairs,
     verdicts,
 )
 from mlxctl.bench.links_tables import duration, matrix, size, to_csv, to_facts, to_markdown
 from mlxctl.bench.records import Tool
 from mlxctl.bench.statistics import summarise
+from mlxctl.errors import UsageError
 from mlxctl.hardware import read_facts_file
 
 pytestmark = pytest.mark.unit
@@ -117,6 +124,10 @@ def test_a_slow_link_is_named() -> None:
     assert "least from a to b" in text and "a to b is 10.0 times slower than the fastest" in text
 
 
+def test_of_many_pairs_the_slowest_is_shown() -> None:
+    assert {(each.source, each.target) for each in slowest_pairs(report())} == {("a", "b")}
+
+
 def test_processes_of_one_machine_are_called_so() -> None:
     one = report(hosts=("h", "h", "h"))
     assert "no network" in one.verdicts[0].text and "processes of one machine" in to_html(one)
@@ -145,6 +156,18 @@ def test_the_csv_has_a_row_per_measurement() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(report()))))
     assert len(rows) == 13
     assert (rows[0]["source"], rows[0]["target"], float(rows[0]["p50_s"])) == ("a", "b", 2e-3)
+
+
+def test_the_shipped_schema_is_that_of_the_reports() -> None:
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text()
+    jsonschema.validate(json.loads(report().to_json()), json.loads(schema_text()))
+
+
+def test_a_damaged_report_is_refused_with_the_place() -> None:
+    document = json.loads(report().to_json()) | {"suite": 1}
+    with pytest.raises(UsageError, match="suite"):
+        parse_links(document, "links.json")
+    assert parse_links({"schema": "mlxctl.bench/1"}, "bench.json") is None
 
 
 def test_a_report_comes_back_from_its_json() -> None:
