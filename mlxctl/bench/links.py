@@ -32,6 +32,7 @@ JOIN_S = 60.0
 ROUND_TRIP_BYTES = 64 << 20  # in all, of one pair and size
 KIB, MIB = 1 << 10, 1 << 20
 TITLES = {GRPC: "gRPC", "ring": "mx.distributed ring", "jaccl": "mx.distributed jaccl"}
+UNAVAILABLE = "not available here"
 OPEN_PORTS = "its ports are open to the network without authentication; --mlx-distributed measures it all the same"
 
 
@@ -132,15 +133,13 @@ async def _join(group: RankGroup, backend: str, others: bool | None) -> str | No
     """Have fresh ranks connect over `backend`; why they cannot, if so."""
     launch = group.launch
     hosts = [launch.address(node) for node in launch.profile.nodes]
-    if len(hosts) < 2:
-        return "it takes two ranks"
     if others is False:
-        return "not asked for"
+        return "nobody asked for it"
     try:
         await group.restart()
         reasons = await group.run(f"{TASKS}:unavailable", {"backend": backend}, JOIN_S)
         if reason := next((each for each in reasons if each is not None), None):
-            return str(reason)
+            return f"{UNAVAILABLE}: {reason}"
         if others is None and launch.machines:
             return OPEN_PORTS
         ports = await group.run(f"{TASKS}:free_port", {"hosts": hosts}, JOIN_S)
@@ -148,7 +147,7 @@ async def _join(group: RankGroup, backend: str, others: bool | None) -> str | No
         await group.run(f"{TASKS}:join_mlx", {"backend": backend, "addresses": addresses}, JOIN_S)
     except (CommError, TimedOut) as error:
         await group.restart()
-        return error.line
+        return f"{UNAVAILABLE}: {error.line}"
     return None
 
 

@@ -21,6 +21,9 @@ from mlxctl.bench.links_tables import (
 )
 from mlxctl.bench.svg import Plot, label, legend, top_of
 
+_TIMES = ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))
+_TICKS_APART = 0.09  # of the axis
+
 Curve = tuple[str, list[tuple[float, float]]]
 
 
@@ -70,13 +73,15 @@ def _latency(report: LinksReport) -> str:
     if not curves:
         return ""
     highs = [value for _, points in curves for _, value in points]
-    low, high = math.floor(min(highs)), math.ceil(max(highs))
+    low, high = math.floor(min(highs)), max(highs)
+    plot = _plot(curves, "there and back", (float(low), max(high, low + 1.0)), _short)
+    return _drawn(plot, curves, lambda power: duration(10**power / 1e6), "Round trips")
 
-    def words(power: float) -> str:
-        return duration(10**power / 1e6)
 
-    plot = _plot(curves, "there and back", (float(low), float(max(high, low + 1))), words)
-    return _drawn(plot, curves, words, "Round trips")
+def _short(power: float) -> str:
+    """A tick: 10 to that power, in microseconds."""
+    value, unit = next((10**power / scale, unit) for scale, unit in _TIMES if 10**power >= scale or unit == "µs")
+    return f"{value:.3g} {unit}"
 
 
 def _bandwidth(report: LinksReport) -> str:
@@ -122,9 +127,13 @@ def _plot(
     curves: Sequence[Curve], y_title: str, y_range: tuple[float, float], y_words: Callable[[float], str] = label
 ) -> Plot:
     sizes = sorted({x for _, points in curves for x, _ in points})
-    shown = sizes[:: max(1, len(sizes) // 6)]
-    ticks = [(x, size(int(x))) for x in shown]
     x_range = (sizes[0] * 0.7, sizes[-1] * 1.5)
+    apart = (x_range[1] / x_range[0]) ** _TICKS_APART
+    shown: list[float] = []
+    for x in sizes:
+        if not shown or x >= shown[-1] * apart:
+            shown.append(x)
+    ticks = [(x, size(int(x))) for x in shown]
     return Plot("size of a message", y_title, x_range, y_range, x_log=True, x_ticks=ticks, y_words=y_words)
 
 

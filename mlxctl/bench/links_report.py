@@ -52,7 +52,7 @@ class LinkNode(Record):
 
 
 class TransportState(Record):
-    """Whether a transport could be measured here; if not, why."""
+    """A transport, and why it was not measured if it was not."""
 
     name: str
     title: str
@@ -189,7 +189,7 @@ def _sentences(report: LinksReport) -> Iterator[Sentence]:
         yield Sentence(tone="warning", text=text)
     for state in report.transports:
         if state.reason is not None:
-            yield Sentence(tone="plain", text=f"{state.title}: not available here: {state.reason}")
+            yield Sentence(tone="plain", text=f"{state.title} is not measured: {state.reason}")
             continue
         yield from _of_transport(report, state)
 
@@ -205,7 +205,7 @@ def _of_transport(report: LinksReport, state: TransportState) -> Iterator[Senten
     yield Sentence(
         tone="plain",
         text=f"{state.title}: a round trip of {fast.size_bytes} B takes {between} (medians of the pairs), "
-        f"longest between {slow.source} and {slow.target}",
+        f"longest from {slow.source} to {slow.target}",
     )
     if not large:
         return

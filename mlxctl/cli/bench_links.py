@@ -47,11 +47,15 @@ def links(
 ) -> None:
     """Measure messages between all nodes: latency, bandwidth, collectives; over gRPC and mx.distributed."""
     from mlxctl.bench.links import QUICK, STANDARD, Found, make_report
-    from mlxctl.errors import MlxctlError
+    from mlxctl.errors import MlxctlError, UsageError
     from mlxctl.profile import load_profile
 
     chosen = load_profile(profile)
     chosen = chosen.emulated_locally() if local else chosen
+    if len(chosen.nodes) < 2:
+        raise UsageError(
+            f"profile {chosen.name} has one node: there is no link to measure", hint="such as: 2xm4 --local"
+        )
     files = _outputs(output or [], chosen.name)
     suite, found = QUICK if quick else STANDARD, Found()
     fault: BaseException | None = None

@@ -121,6 +121,11 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_starts() -> No
     assert finished.code == 2 and "no such format" in finished.stderr
 
 
+def test_a_profile_of_one_node_has_no_links() -> None:
+    finished = mlxctl("bench", "links", "1xm4", "--local")
+    assert finished.code == 2 and "no link to measure" in finished.stderr
+
+
 @pytest.mark.ssh
 def test_a_slow_link_between_hosts_is_measured_and_nothing_stays(
     tmp_path: Path, filled_wheelhouse: Path, home: Path

@@ -135,7 +135,7 @@ def test_processes_of_one_machine_are_called_so() -> None:
 
 
 def test_what_is_not_available_is_said_with_its_reason() -> None:
-    assert "mx.distributed jaccl: not available here: no such <thing>" in to_markdown(report())
+    assert "mx.distributed jaccl is not measured: no such <thing>" in to_markdown(report())
     assert "no such &lt;thing&gt;" in to_html(report())
 
 
