@@ -30,6 +30,7 @@ TASKS = "mlxctl.bench.links_tasks"
 TIMEOUT_S = 300.0
 JOIN_S = 60.0
 ROUND_TRIP_BYTES = 64 << 20  # in all, of one pair and size
+GATHERED_BYTES = 512 << 20  # each rank holds what an all-gather brings
 KIB, MIB = 1 << 10, 1 << 20
 TITLES = {GRPC: "gRPC", "ring": "mx.distributed ring", "jaccl": "mx.distributed jaccl"}
 UNAVAILABLE = "not available here"
@@ -104,8 +105,9 @@ def orders(suite: LinkSuite, transport: str, ranks: int) -> Iterator[Order]:
     if transport == GRPC:
         yield CollectiveOrder("barrier", 0, suite.repeats * 5)
         yield from (CollectiveOrder("broadcast", size, _repeats(suite, size)) for size in suite.sizes_bytes)
-    for operation in ("all_gather", "all_reduce sum"):
-        yield from (CollectiveOrder(operation, size, _repeats(suite, size)) for size in suite.sizes_bytes)
+    gathered = [size for size in suite.sizes_bytes if size * ranks <= GATHERED_BYTES]
+    yield from (CollectiveOrder("all_gather", size, _repeats(suite, size)) for size in gathered)
+    yield from (CollectiveOrder("all_reduce sum", size, _repeats(suite, size)) for size in suite.sizes_bytes)
     for operation in ("mean",) * (transport == GRPC) + ("max", "min"):
         for size in suite.other_sizes_bytes:
             yield CollectiveOrder(f"all_reduce {operation}", size, _repeats(suite, size))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ import pytest
 
 from mlxctl.bench.links_report import LinksReport
 from mlxctl.hardware import read_facts_file
-from tests.commands import finish, mlxctl, start
+from tests.commands import Finished, finish, mlxctl, start
 from tests.conftest import our_processes
-from tests.hosts import bare_hosts
+from tests.hosts import TestBed, bare_hosts
 from tests.wheelhouses import filled_wheelhouse
 
 __all__ = ["filled_wheelhouse"]
@@ -126,27 +128,66 @@ def test_a_profile_of_one_node_has_no_links() -> None:
     assert finished.code == 2 and "no link to measure" in finished.stderr
 
 
-@pytest.mark.ssh
-def test_a_slow_link_between_hosts_is_measured_and_nothing_stays(
-    tmp_path: Path, filled_wheelhouse: Path, home: Path
-) -> None:
-    with bare_hosts(2, tmp_path) as bed:
-        bed.know()
-        bed.hosts[1].slow(200_000_000)
-        profile = tmp_path / "profile.yaml"
+class Hosts:
+    """Two hosts and the commands of somebody who may log in to them."""
+
+    def __init__(self, bed: TestBed, folder: Path, wheelhouse: Path) -> None:
+        self.bed = bed
+        profile = folder / "profile.yaml"
         profile.write_text(bed.profile("linked"))
-        files = ["-o", str(tmp_path / "l.json"), "-o", str(tmp_path / "l.yaml")]
-        finished = mlxctl(
-            "bench", "links", str(profile), "--quick", "--wheelhouse", str(filled_wheelhouse), *files,
-            environment=bed.environment,
-        )  # fmt: skip
-        assert finished.code == 0, finished.stderr
-        assert "no network" not in finished.stdout
-        assert "its ports are open to the network without authentication" in finished.stdout
-        fast, slow = read_facts_file(tmp_path / "l.yaml")
-        assert slow.link_bytes_per_s is not None and fast.link_bytes_per_s is not None
-        assert slow.link_bytes_per_s < 25e6 < fast.link_bytes_per_s
-        planned = mlxctl("plan", "--simulate", str(tmp_path / "l.yaml"))
-        assert planned.code == 0, planned.stderr
-        left = {trace for host in bed.hosts for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
-        assert not left
+        self._words = ("bench", "links", str(profile), "--quick", "--wheelhouse", str(wheelhouse))
+
+    def run(self, *options: str) -> Finished:
+        return mlxctl(*self._words, *options, environment=self.bed.environment)
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        return start(*self._words, *options, environment=self.bed.environment)
+
+    def traces(self) -> set[str]:
+        """Of ours on the hosts, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
+        return {trace for host in self.bed.hosts for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, filled_wheelhouse: Path) -> Iterator[Hosts]:
+    folder = tmp_path_factory.mktemp("bed")
+    with bare_hosts(2, folder) as bed:
+        bed.know()
+        yield Hosts(bed, folder, filled_wheelhouse)
+
+
+@pytest.mark.ssh
+def test_a_slow_link_between_hosts_is_measured_and_nothing_stays(hosts: Hosts, tmp_path: Path) -> None:
+    hosts.bed.hosts[1].slow(200_000_000)
+    finished = hosts.run("-o", str(tmp_path / "l.yaml"))
+    hosts.bed.hosts[1].mend()
+    assert finished.code == 0, finished.stderr
+    assert "no network" not in finished.stdout
+    assert "its ports are open to the network without authentication" in finished.stdout
+    fast, slow = read_facts_file(tmp_path / "l.yaml")
+    assert slow.link_bytes_per_s is not None and fast.link_bytes_per_s is not None
+    assert slow.link_bytes_per_s < 25e6 < fast.link_bytes_per_s
+    planned = mlxctl("plan", "--simulate", str(tmp_path / "l.yaml"))
+    assert planned.code == 0, planned.stderr
+    assert not hosts.traces()
+
+
+@pytest.mark.ssh
+def test_mx_distributed_is_measured_between_hosts_if_asked_for(hosts: Hosts, tmp_path: Path) -> None:
+    finished = hosts.run("--mlx-distributed", "-o", str(tmp_path / "l.json"))
+    assert finished.code == 0, finished.stderr
+    report = LinksReport.model_validate_json((tmp_path / "l.json").read_text(encoding="utf-8"))
+    assert {each.transport for each in report.pairs} == {"grpc", "ring"}
+    assert not report.one_host and not hosts.traces()
+
+
+@pytest.mark.ssh
+def test_ranks_on_hosts_end_with_a_launcher_that_is_killed(hosts: Hosts, tmp_path: Path) -> None:
+    process = hosts.start("-o", str(tmp_path / "l.json"))
+    until_measured(process)
+    process.kill()
+    finish(process)
+    until_s = time.monotonic() + 10
+    while hosts.traces() and time.monotonic() < until_s:
+        time.sleep(0.1)
+    assert not hosts.traces()

@@ -104,6 +104,12 @@ def test_in_a_ring_only_neighbours_are_pairs() -> None:
     assert len(found) == 8 and (0, 2) not in found and (3, 0) in found
 
 
+def test_many_ranks_gather_no_more_than_their_memory_holds() -> None:
+    gathers = [each for each in orders(STANDARD, "grpc", 8) if isinstance(each, CollectiveOrder)]
+    assert max(each.size_bytes for each in gathers if each.operation == "all_gather") == 64 * MIB
+    assert max(each.size_bytes for each in gathers if each.operation == "broadcast") == 128 * MIB
+
+
 def test_mx_distributed_is_asked_only_for_what_it_has() -> None:
     ring = {each.operation for each in orders(QUICK, "ring", 2) if isinstance(each, CollectiveOrder)}
     ours = {each.operation for each in orders(QUICK, "grpc", 2) if isinstance(each, CollectiveOrder)}
