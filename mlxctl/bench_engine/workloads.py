@@ -26,7 +26,7 @@ def random_prompt(length: int) -> tuple[int, ...]:
 
 
 async def decode(pipeline: RunningStages, prompt: int, tokens: int, sequences: int = 1) -> Decoded:
-    """`sequences` streams at once, each after `prompt` tokens of its own, while each makes `tokens` more once all run."""
+    """`sequences` streams at once, each after `prompt` tokens of its own: `tokens` more of each once all run."""
     streams = [Stream() for _ in range(sequences)]
     most = pipeline.engine.context - prompt
     async with asyncio.TaskGroup() as group:

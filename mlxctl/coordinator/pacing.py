@@ -11,7 +11,7 @@ from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 
 LANES_PER_STAGE = 2
 BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
-FIRST_CHUNK = 256
+LEAST_CHUNK_ALONE = 128  # smaller ones starve matrix products
 FIRST_CHUNK_AMONG_STREAMS = 32
 STALL = 1.2  # of a running stream's cycle: what a chunk may add to it (a gap of 3 is too much, and times vary)
 
@@ -51,9 +51,8 @@ def chunk_tokens(
             return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
         fitting = [size for size in sizes if _stall_s(times, stages, size) <= STALL * stream_cycle_s]
         return max(fitting, default=sizes[0])
-    if times.chunk(sizes[0]) is None:
-        return min(FIRST_CHUNK, sizes[-1])
-    return min(sizes, key=lambda size: _alone_s(times, stages, left, size))
+    large = [size for size in sizes if size >= LEAST_CHUNK_ALONE] or sizes[-1:]
+    return min(reversed(large), key=lambda size: _alone_s(times, stages, left, size))
 
 
 def _stall_s(times: StepTimes, stages: int, size: int) -> float:
@@ -62,5 +61,6 @@ def _stall_s(times: StepTimes, stages: int, size: int) -> float:
 
 
 def _alone_s(times: StepTimes, stages: int, left: int, size: int) -> float:
-    chunk = times.chunk(size)
-    return 0.0 if chunk is None else (-(-left // size) + stages - 1) * chunk.slowest_s
+    """Until the last chunk has passed the last stage; in chunks' own time where nothing was measured yet."""
+    chunk_s = times.hoped_chunk_s(size) or float(size)
+    return (max(1.0, left / size) + stages - 1) * chunk_s

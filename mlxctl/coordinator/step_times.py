@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CHUNKS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+TRIALS = 3
 SAMPLES = 9  # the median of so many: a machine hiccups
 
 
@@ -37,12 +38,19 @@ class StepTimes:
             _add(self._chunks, size, stage_s)
 
     def decode(self, rows: int) -> StepTime | None:
-        """A step of `rows` sequences; where that was not measured, of the next smaller or else larger number that was.
+        """A step of `rows` sequences: measured, or between the next smaller and larger numbers that were.
 
-        Hopeful for larger batches: trying them is what measures them.
+        Beyond the largest measured it is taken to cost no more: trying is what measures it.
         """
-        measured = _nearest(self._decode, rows)
-        return None if measured is None else _median(self._decode[measured])
+        below = _nearest(self._decode, rows)
+        above = min((measured for measured in self._decode if measured >= rows), default=None)
+        if below is None:
+            return None
+        low, high = _median(self._decode[below]), _median(self._decode[below if above is None else above])
+        share = (rows - below) / (above - below) if above is not None and above > below else 0.0
+        return StepTime(
+            low.slowest_s + share * (high.slowest_s - low.slowest_s), low.total_s + share * (high.total_s - low.total_s)
+        )
 
     def chunk(self, tokens: int) -> StepTime | None:
         """A chunk of `tokens` tokens: in proportion to the nearest size measured, on top of a single token's time."""
@@ -57,6 +65,16 @@ class StepTimes:
             return base_s + (known_s - base_s) * share
 
         return StepTime(at(known.slowest_s, one.slowest_s), at(known.total_s, one.total_s))
+
+    def hoped_chunk_s(self, tokens: int) -> float | None:
+        """The slowest stage's time for a chunk: the least measured; before TRIALS of this size, what it would take at
+        the best pace of any size, so that every size gets its trials. First times are cold and say little.
+        """
+        paces = [min(sample.slowest_s for sample in samples) / size for size, samples in self._chunks.items()]
+        if not paces:
+            return None
+        samples = self._chunks.get(tokens, ())
+        return min(sample.slowest_s for sample in samples) if len(samples) >= TRIALS else min(paces) * tokens
 
 
 def _add(times: dict[int, deque[StepTime]], size: int, stage_s: Sequence[float]) -> None:

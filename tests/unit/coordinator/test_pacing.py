@@ -1,0 +1,91 @@
+"""Laws over measured step times: how many lanes, how large a chunk."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlxctl.coordinator.pacing import chunk_tokens, cycle_s, lane_count
+from mlxctl.coordinator.step_times import TRIALS, StepTimes
+
+pytestmark = pytest.mark.unit
+
+
+def measured(stages: int, base_s: float, row_s: float, sizes: tuple[int, ...] = (1, 2, 4, 8, 16)) -> StepTimes:
+    """Equal stages whose decode steps take `base_s` and `row_s` a row, whose chunks take `row_s` a token."""
+    times = StepTimes()
+    for size in sizes:
+        times.add_decode(size, [base_s + row_s * size] * stages)
+    return times
+
+
+def with_chunks(times: StepTimes, stages: int, token_s: float, overhead_s: float = 0.0) -> StepTimes:
+    for size in (128, 256, 512, 1024, 2048):
+        for _ in range(TRIALS):
+            times.add_chunk(size, [overhead_s + token_s * size] * stages)
+    return times
+
+
+def test_a_cycle_is_bound_by_the_slowest_stage_or_by_one_lanes_way_through_all() -> None:
+    times = measured(2, 0.010, 0.0)
+    assert cycle_s(times, 8, 4) == pytest.approx(0.040)
+    assert cycle_s(times, 8, 1) == pytest.approx(0.020)
+    assert cycle_s(StepTimes(), 8, 1) is None
+
+
+@pytest.mark.parametrize(("base_s", "row_s"), [(0.010, 0.0), (0.0, 0.010), (0.005, 0.002)])
+def test_every_stage_has_a_lane(base_s: float, row_s: float) -> None:
+    assert lane_count(measured(2, base_s, row_s), 2, 8, 2) == 2
+
+
+def test_without_any_measurement_there_is_a_lane_for_each_stage() -> None:
+    assert [lane_count(StepTimes(), 4, sequences, 0) for sequences in (1, 3, 4, 9)] == [1, 3, 4, 4]
+
+
+def test_a_batch_that_takes_longer_than_its_parts_is_split_further() -> None:
+    times = StepTimes()
+    for rows, step_s in ((1, 0.01), (2, 0.02), (4, 0.2)):
+        times.add_decode(rows, [step_s, step_s])
+    assert lane_count(times, 2, 8, 2) == 4
+
+
+def test_a_number_of_lanes_is_kept_unless_another_is_clearly_better() -> None:
+    times = StepTimes()
+    for rows, step_s in ((2, 0.0195), (4, 0.04)):
+        times.add_decode(rows, [step_s, step_s])
+    assert lane_count(times, 2, 8, 2) == 2
+
+
+def test_a_chunk_beside_streams_fits_their_pace_and_is_small_before_anything_is_known() -> None:
+    times = with_chunks(measured(2, 0.010, 0.0), 2, 0.0001)
+    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, True) == 32
+    assert chunk_tokens(times, 2, 4000, 2048, 0.100, True) > chunk_tokens(times, 2, 4000, 2048, 0.030, True)
+    assert chunk_tokens(times, 2, 4000, 2048, 0.000001, True) == 16
+
+
+def test_a_prompt_alone_on_one_stage_goes_in_chunks_as_large_as_may_be() -> None:
+    assert chunk_tokens(StepTimes(), 1, 9000, 1024, None, False) == 1024
+    assert chunk_tokens(with_chunks(StepTimes(), 1, 0.001, 0.05), 1, 9000, 2048, None, False) == 2048
+
+
+def test_over_several_stages_chunks_are_small_enough_to_fill_them_and_large_enough_to_be_worth_it() -> None:
+    cheap = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 0.001), 4, 4000, 2048, None, False)
+    dear = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 1.0), 4, 4000, 2048, None, False)
+    assert cheap == 128 < dear
+
+
+def test_a_cold_first_measurement_does_not_settle_a_size_for_good() -> None:
+    times = StepTimes()
+    times.add_chunk(1024, [10.0])
+    for _ in range(TRIALS):
+        times.add_chunk(256, [0.1])
+    assert chunk_tokens(times, 1, 8192, 1024, None, False) == 1024
+
+
+def test_times_are_medians_of_the_last_ones_and_of_the_nearest_smaller_size() -> None:
+    times = StepTimes()
+    for step_s in (0.01, 0.01, 5.0):
+        times.add_decode(4, [step_s, step_s / 2])
+    found = times.decode(7)
+    assert found is not None
+    assert (found.slowest_s, found.total_s) == pytest.approx((0.01, 0.015))
+    assert times.decode(2) == found
