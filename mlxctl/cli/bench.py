@@ -50,8 +50,8 @@ def bench(
 ) -> None:
     """Measure a model on 1, 2, 4 … devices and say what more devices give.
 
-    Parts: `bench compare A B`, `bench show REPORT`, `bench http URL`; each has its own --help. The definitions of all
-    figures are in the report and in the README.
+    Parts: `bench compare A B`, `bench show REPORT`, `bench http URL`, `bench links`, `bench engine`; each has its own
+    --help. The definitions of all figures are in the report and in the README.
     """
     from mlxctl.bench.prepare import Wish, parse_counts
     from mlxctl.cli.bench_options import attached_cluster, check_conflicts, chosen_profile, chosen_suite, profile_text

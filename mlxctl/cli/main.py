@@ -53,7 +53,7 @@ VERBS = (
     Verb(
         "bench",
         "Measure what 1, 2, 4 … devices give, and report it.",
-        parts=("compare", "http", "links", "show"),
+        parts=("compare", "engine", "http", "links", "show"),
     ),
     Verb("plan", "Show which node would run which layers, and why."),
     Verb("logs", "Show the logs of all nodes, merged and labelled."),
