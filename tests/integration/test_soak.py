@@ -1,9 +1,10 @@
-"""Ten minutes at full load: more clients than fit, short and long prompts, some who leave. Memory stays flat."""
+"""Ten minutes (MLXCTL_SOAK_S seconds) at full load: more clients than fit, short and long prompts, some who leave. Memory stays flat."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 from collections.abc import Iterator
 
@@ -16,8 +17,8 @@ from tests.pipelines import local_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.memory, pytest.mark.slow]
 
-SOAK_S = 600
-WARM_UP_S = 120
+SOAK_S = float(os.environ.get("MLXCTL_SOAK_S", "600"))
+WARM_UP_S = SOAK_S / 5
 CLIENTS = 12
 ALLOWED_GROWTH_BYTES = 48 << 20  # allocators of three processes; one leaked cache of a long prompt is 2 MiB
 
@@ -55,13 +56,13 @@ async def soak(base_url: str, pids: list[int]) -> tuple[list[int], list[APIError
     return [end - start for start, end in zip(before, after, strict=True)], failures
 
 
-def test_memory_stays_flat_through_ten_minutes_at_full_load() -> None:
+def test_memory_stays_flat_at_full_load() -> None:
     with mlxctl.Cluster.up(local_profile(2)) as cluster:
         first = cluster.status()
         pids = [first["coordinator"]["pid"], *(stage["pid"] for stage in first["stages"])]
         growth, failures = asyncio.run(soak(cluster.base_url, pids))
         status = cluster.status()
     assert not failures
-    assert status["requests"]["completed"] > 100
+    assert status["requests"]["completed"] > SOAK_S / 10
     assert all(stage["cache_bytes"] <= stage["kv_bytes"] for stage in status["stages"])
     assert max(growth) < ALLOWED_GROWTH_BYTES, f"coordinator and workers grew by {growth} bytes"
