@@ -42,25 +42,37 @@ async def client(api: AsyncOpenAI, numbers: Iterator[int], until_s: float, failu
             failures.append(error)
 
 
-async def soak(base_url: str, pids: list[int]) -> tuple[list[int], list[APIError]]:
-    """Resident bytes of each process, grown since the warm-up, and what went wrong."""
+async def soak(cluster: mlxctl.Cluster) -> tuple[list[int], list[APIError]]:
+    """What each process has grown by since the warm-up, beyond the caches that it keeps as planned; what went wrong."""
     failures: list[APIError] = []
     numbers = itertools.count()
     until_s = time.monotonic() + SOAK_S
-    async with AsyncOpenAI(base_url=base_url, api_key="unused", max_retries=0) as api, asyncio.TaskGroup() as group:
+    async with (
+        AsyncOpenAI(base_url=cluster.base_url, api_key="unused", max_retries=0) as api,
+        asyncio.TaskGroup() as group,
+    ):
         for _ in range(CLIENTS):
             group.create_task(client(api, numbers, until_s, failures))
         await asyncio.sleep(WARM_UP_S)
-        before = [psutil.Process(pid).memory_info().rss for pid in pids]
-    after = [psutil.Process(pid).memory_info().rss for pid in pids]
-    return [end - start for start, end in zip(before, after, strict=True)], failures
+        before = await asyncio.to_thread(held, cluster)
+    after = await asyncio.to_thread(held, cluster)
+    return [
+        rss - rss_before - max(0, caches - caches_before)
+        for (rss, caches), (rss_before, caches_before) in zip(after, before, strict=True)
+    ], failures
+
+
+def held(cluster: mlxctl.Cluster) -> list[tuple[int, int]]:
+    """Resident bytes and bytes of caches: of the coordinator, then of each worker."""
+    status = cluster.status()
+    workers = [(stage["pid"], stage["cache_bytes"]) for stage in status["stages"]]
+    processes = [(status["coordinator"]["pid"], 0), *workers]
+    return [(psutil.Process(pid).memory_info().rss, caches) for pid, caches in processes]
 
 
 def test_memory_stays_flat_at_full_load() -> None:
     with mlxctl.Cluster.up(local_profile(2)) as cluster:
-        first = cluster.status()
-        pids = [first["coordinator"]["pid"], *(stage["pid"] for stage in first["stages"])]
-        growth, failures = asyncio.run(soak(cluster.base_url, pids))
+        growth, failures = asyncio.run(soak(cluster))
         status = cluster.status()
     assert not failures
     assert status["requests"]["completed"] > SOAK_S / 10
