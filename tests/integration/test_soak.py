@@ -1,4 +1,4 @@
-"""Ten minutes (MLXCTL_SOAK_S seconds) at full load: more clients than fit, short and long prompts, some who leave. Memory stays flat."""
+"""Ten minutes (MLXCTL_SOAK_S seconds) of full load: more clients than fit, long prompts, some who leave."""
 
 from __future__ import annotations
 
