@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -69,8 +70,9 @@ class BringUp:
             assert found is not None
             self.places = found.places
             self.sent_bytes, self.fetched_bytes = sum(found.sent_bytes), sum(found.fetched_bytes)
-            children = psutil.Process().children(recursive=True)
-            self.command_lines = "\n".join(" ".join(child.cmdline()) for child in children)
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):  # ended meanwhile
+                    self.command_lines += " ".join(child.cmdline()) + "\n"
 
     def said(self, node: str) -> str:
         return next(e.detail for e in self.events if (e.title, e.node, e.state) == ("Weights", node, "done"))

@@ -16,6 +16,12 @@ from tests.unit.cli.conftest import Mlxctl
 pytestmark = pytest.mark.unit
 
 
+@pytest.fixture(autouse=True)
+def a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are not folded, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     """Two reports; the second is a fifth slower."""
