@@ -59,5 +59,7 @@ async def test_unequal_workers_hold_what_was_planned_for_them_and_stay_within_th
             print(f"{stage.node}: planned {stage.resident_bytes}, held {status.active_bytes}, peak {status.peak_bytes}")
             assert status.cache_bytes == pytest.approx(stage.kv_bytes, rel=0.01)
             assert status.active_bytes == pytest.approx(stage.resident_bytes, rel=0.05)
-            assert status.peak_bytes <= stage.weight_bytes + stage.kv_bytes + stage.activation_bytes
+            # activations are planned for one chunk; where a machine is slow two may be under way, within the headroom
+            planned = stage.weight_bytes + stage.kv_bytes + stage.activation_bytes + stage.headroom_bytes
+            assert status.peak_bytes <= planned
             assert status.rss_bytes <= stage.budget_bytes
