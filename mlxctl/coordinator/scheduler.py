@@ -255,7 +255,7 @@ class Scheduler:
 
     def _prompt_done(self, session: Session) -> None:
         self._prefilling.remove(session)
-        if session.is_awaited and session.given <= self.limits.trim_limit:
+        if session.is_awaited and session.given <= self.limits.trim_limit and self._has_room(session.given):
             self._hold(self._book.copy(session.handle, session.given), session.held_tokens)
             self._admit()
         self._ready.append(session)
