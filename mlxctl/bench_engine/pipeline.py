@@ -48,7 +48,7 @@ class RunningStages:
 
 def local_profile(stages: int, model: str, **settings: Any) -> Profile:
     """`stages` nodes on this machine."""
-    nodes = [{"name": f"w{index}", "host": "localhost", **settings.pop("node", {})} for index in range(stages)]
+    nodes = [{"name": f"w{index}", "host": "localhost"} for index in range(stages)]
     return Profile.from_json(json.dumps({"name": "bench-engine", "model": model, "nodes": nodes, **settings}))
 
 

@@ -226,16 +226,19 @@ class PipelineEngine:
     def cancel(self, id: int) -> None:
         """Stop session `id`; does nothing if it has ended."""
         with self._lock:
-            if self._generations.pop(id, None) is not None and self._scheduler.cancel(id):
-                self._cancelled += 1
-                self._send()
+            self._cancelled += self._forget(id)
 
     def expire(self, id: int) -> None:
-        """End session `id`, whose time is over; it counts as failed."""
+        """Stop session `id`, whose time is over; it counts as failed."""
         with self._lock:
-            if self._generations.pop(id, None) is not None and self._scheduler.cancel(id):
-                self._failed += 1
-                self._send()
+            self._failed += self._forget(id)
+
+    def _forget(self, id: int) -> bool:
+        """Free what session `id` has on every stage; False if it has ended."""
+        ended = self._generations.pop(id, None) is not None and self._scheduler.cancel(id)
+        if ended:
+            self._send()
+        return ended
 
     def relieve(self, surplus_share: float) -> None:
         """Free kept caches: the stages hold `surplus_share` more than was planned for."""

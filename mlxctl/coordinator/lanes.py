@@ -54,7 +54,7 @@ class Lane:
 
 @dataclass(slots=True)
 class LaneBook:
-    """All lanes, in order of their turns, and the operations not yet sent. Frames keep their order on every stage, so
+    """All lanes, and the operations not yet sent. Frames keep their order on every stage, so
     an operation may be noted while a frame of the lane is under way.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -42,7 +42,7 @@ class PrefixCache:
     def __iter__(self) -> Iterator[Held]:
         return iter(self._held.values())
 
-    def find(self, tokens: Sequence[int]) -> tuple[Held, int] | None:
+    def find(self, tokens: tuple[int, ...]) -> tuple[Held, int] | None:
         """The held sequence that shares most with the beginning of `tokens`, and how many tokens can be used of it.
 
         Caches that cannot forget are of use whole or not at all.
@@ -56,7 +56,7 @@ class PrefixCache:
             if edge is None:
                 break
             run, child = edge
-            shared = _shared(run, tokens, depth)
+            shared = common_length(run, tokens[depth : depth + len(run)])
             depth += shared
             node = child
             if shared < len(run):
@@ -119,7 +119,7 @@ class PrefixCache:
             node.children[tokens[depth]] = (tokens[depth:], child)
             return child, len(tokens)
         run, child = edge
-        shared = _shared(run, tokens, depth)
+        shared = common_length(run, tokens[depth : depth + len(run)])
         if shared < len(run):
             middle = _Node({run[shared]: (run[shared:], child)})
             node.children[run[0]] = (run[:shared], middle)
@@ -139,9 +139,13 @@ class PrefixCache:
         return min(found, key=lambda held: len(held.tokens), default=None)
 
 
-def _shared(run: tuple[int, ...], tokens: Sequence[int], depth: int) -> int:
-    """How many tokens of `run` `tokens` has at `depth`."""
-    part = tuple(tokens[depth : depth + len(run)])
-    if part == run:
-        return len(run)
-    return next((place for place, (a, b) in enumerate(zip(run, part, strict=False)) if a != b), len(part))
+def common_length(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Length of the common beginning. By halves, so that comparing is the interpreter's own work, not a loop."""
+    same, most = 0, min(len(one), len(other))
+    while same < most:
+        middle = (same + most + 1) // 2
+        if one[same:middle] == other[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same

@@ -9,13 +9,13 @@ alike, as long as the planned KV budget has room for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlxctl.coordinator.admission import Queue
 from mlxctl.coordinator.lanes import Lane, LaneBook, Operation
 from mlxctl.coordinator.pacing import LANES_PER_STAGE, chunk_tokens, cycle_s, lane_count
-from mlxctl.coordinator.prefix_cache import Held, PrefixCache
+from mlxctl.coordinator.prefix_cache import Held, PrefixCache, common_length
 from mlxctl.coordinator.session import Session, rounded, wanted
 from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
@@ -187,9 +187,7 @@ class Scheduler:
         sessions: Sequence[Session] = flight.sessions
         if flight.lane is not None and flight.lane in self._book.lanes:
             sessions = flight.lane.sessions
-            self._book.free(self._book.close(flight.lane))
-            if flight.lane in self._turns:
-                self._turns.remove(flight.lane)
+            self._book.free(self._close(flight.lane))
         lost = [session for session in sessions if not session.is_over]
         for session in lost:
             session.is_broken = True
@@ -216,7 +214,7 @@ class Scheduler:
     def _next_frame(self) -> Step | None:
         if self._chunk_is_due():
             return self._chunk()
-        lane = next((lane for lane in self._turns if not lane.in_flight), None)
+        lane = next(iter(self._turns), None)
         decoding = sum(lane.in_flight for lane in self._book.lanes)
         if lane is not None and decoding < LANES_PER_STAGE * self.limits.stages:
             return self._decode(lane)
@@ -312,13 +310,17 @@ class Scheduler:
     def _leave(self, lane: Lane, gone: list[Session]) -> None:
         for session in gone:
             if len(lane.sessions) == 1:
-                if lane in self._turns:
-                    self._turns.remove(lane)
-                self._give_up(self._book.close(lane), session)
+                self._give_up(self._close(lane), session)
             elif _is_worth_keeping(session):
                 self._hold(self._book.take_out(lane, [session]), session.held_tokens)
             else:
                 self._book.drop(lane, [session])
+
+    def _close(self, lane: Lane) -> int:
+        """End `lane`; its caches go on under the handle returned."""
+        if lane in self._turns:
+            self._turns.remove(lane)
+        return self._book.close(lane)
 
     def _give_up(self, handle: int, session: Session) -> None:
         """The session needs its caches no longer: keep them for prompts that begin alike, or free them."""
@@ -365,11 +367,12 @@ class Scheduler:
     def _is_startable(self, session: Session) -> bool:
         """Not while another prompt that begins alike is being computed: afterwards it can be shared."""
         body = session.request.prompt[:-1]
+        begin = body[:LEAST_AWAITED_TOKENS]
         for other in self._prefilling:
             theirs = other.request.prompt[:-1]
-            if len(theirs) > self.limits.trim_limit:
+            if theirs[:LEAST_AWAITED_TOKENS] != begin or len(theirs) > self.limits.trim_limit:
                 continue
-            shared = _common(body, theirs)
+            shared = common_length(body, theirs)
             if shared >= LEAST_AWAITED_TOKENS and shared >= self._shared_tokens(body) + LEAST_AWAITED_TOKENS:
                 other.is_awaited = True
                 return False
@@ -450,13 +453,3 @@ class Scheduler:
 
 def _is_worth_keeping(session: Session) -> bool:
     return session.given >= LEAST_SHARED_TOKENS and not session.is_broken
-
-
-def _common(one: Iterable[int], other: Iterable[int]) -> int:
-    """Length of the common beginning."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
