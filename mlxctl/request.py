@@ -36,6 +36,21 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether drawing looks at the tokens before."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether bias or penalties come before anything else."""
+        return bool(self.logit_bias) or self.has_penalties
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it takes the likeliest token of the logits as they are, and nothing more is asked."""
+        return self.temperature == 0 and self.top_logprobs is None and not self.changes_logits
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:

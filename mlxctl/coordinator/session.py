@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mlxctl.facts import CACHE_STEP_TOKENS
 from mlxctl.request import GenerationRequest
-from mlxctl.wire.sampling import Wanted, has_penalties, is_plain
+from mlxctl.wire.sampling import Wanted
 
 
 @dataclass(slots=True, eq=False)
@@ -66,9 +66,9 @@ def wanted(sessions: Sequence[Session]) -> Wanted:
     """How the next token of each of `sessions` is to be drawn; ask after `take_token`."""
     samplings = tuple(session.request.sampling for session in sessions)
     positions = tuple(session.given for session in sessions)
-    if all(map(is_plain, samplings)):
+    if all(sampling.is_plain for sampling in samplings):
         return Wanted((), positions)
-    if not any(map(has_penalties, samplings)):
+    if not any(sampling.has_penalties for sampling in samplings):
         return Wanted(samplings, positions)
     return Wanted(samplings, positions, tuple(session.recent for session in sessions))
 

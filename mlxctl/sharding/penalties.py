@@ -39,12 +39,6 @@ def penalized(logits: mx.array, rows: Sequence[Sampling], recent: Sequence[Seque
     return _add(logits, lessened) if lessened else logits
 
 
-def is_penalized(row: Sampling) -> bool:
-    """Whether `penalized` changes anything for this row."""
-    penalties = row.presence_penalty or row.frequency_penalty or row.repetition_penalty != 1
-    return bool(row.logit_bias or penalties)
-
-
 def _add(logits: mx.array, entries: Sequence[tuple[int, int, float]]) -> mx.array:
     index, tokens, amounts = _columns(entries, logits.dtype)
     added: mx.array = logits.at[index, tokens].add(amounts)

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlxctl.request import Sampling, TokenLogprob
 from mlxctl.sharding.filters import Filters, choose, choose_from_all, is_filtered
-from mlxctl.sharding.penalties import is_penalized, penalized
+from mlxctl.sharding.penalties import penalized
 
 _U_BITS = 22  # so that u < 1 stays below 1 in float32, and u * total below total
 
@@ -92,7 +92,7 @@ def sample(
     if not rows:
         likeliest = _most_likely(logits)
         return Draw(logits.shape[0], [likeliest], [(list(range(logits.shape[0])), likeliest)])
-    if any(is_penalized(row) for row in rows):
+    if any(row.changes_logits for row in rows):
         logits = penalized(logits, rows, recent or [()] * len(rows))
     draw = Draw(len(rows))
     vocabulary = logits.shape[-1]

@@ -25,21 +25,6 @@ class Wanted:
     recent: tuple[tuple[int, ...], ...] = ()
 
 
-def is_plain(sampling: Sampling) -> bool:
-    """Whether it takes the likeliest token and nothing more is asked."""
-    return (
-        sampling.temperature == 0
-        and sampling.top_logprobs is None
-        and not has_penalties(sampling)
-        and not sampling.logit_bias
-    )
-
-
-def has_penalties(sampling: Sampling) -> bool:
-    """Whether drawing needs the row's recent tokens."""
-    return bool(sampling.presence_penalty or sampling.frequency_penalty or sampling.repetition_penalty != 1)
-
-
 def write_wanted(wanted: Wanted, header: shard_pb2.FrameHeader) -> None:
     """Put `wanted` into `header`."""
     header.positions.extend(wanted.positions)
