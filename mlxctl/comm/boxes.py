@@ -132,9 +132,11 @@ class Outbox:
                 self._parts.append(part)
                 self._changed.notify_all()
 
-    def close(self) -> None:
-        """No more parts come; those that are here still go out."""
+    def close(self, last: Iterable[bytes] = ()) -> None:
+        """No more parts come but the `last`; those that are here still go out."""
         with self._changed:
+            if not self._over:
+                self._parts.extend(last)
             self._over = True
             self._changed.notify_all()
 

@@ -1,7 +1,8 @@
 """A connection from every rank to every other, over gRPC with mutual TLS. Called by the communicator.
 
-Each rank listens once and dials all others; a stream carries the parts of one direction. A stream that ends before it
-was closed means that its rank is lost, which gRPC tells within milliseconds of its death.
+Each rank listens once and dials all others; a stream carries the parts of one direction. A rank that leaves says so in
+its last frame: a stream that ends without means that its rank is lost, which gRPC tells within milliseconds of its
+death, now and then as a stream that ended in good order.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ LEAVE_S = 5.0  # for the others to read what was sent before this rank leaves
 # what the frame belongs to (0: point-to-point), the step of a collective, its number
 _HEADER = struct.Struct("<BxHI")
 POINT_TO_POINT = 0
+FAREWELL = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Mesh:
     def close(self) -> None:
         """Let the others read what was sent, then end all connections."""
         for outbox in self._outboxes.values():
-            outbox.close()
+            outbox.close(split([_HEADER.pack(FAREWELL, 0, 0)], epoch=EPOCH, frame_id=next(self._frame_ids)))
         until_s = time.monotonic() + LEAVE_S
         for call in self._calls:
             try:
@@ -170,11 +172,10 @@ class Mesh:
             abort(context, error)
         except grpc.RpcError:
             self.inbox.lose(source, "its connection broke")
-        else:
-            self.inbox.leave(source)
         return b""
 
     def _read(self, source: int, parts: Iterator[bytes]) -> None:
+        """Keep what comes until `source` says farewell. Raises CorruptFrame, grpc.RpcError."""
         assembler = Assembler(EPOCH)
         for part in parts:
             frame = assembler.add(part)
@@ -182,4 +183,8 @@ class Mesh:
                 continue
             if len(frame) < _HEADER.size:
                 raise CorruptFrame(f"a frame of {len(frame)} bytes")
+            if frame[0] == FAREWELL:
+                self.inbox.leave(source)
+                continue
             self.inbox.put(source, frame[0] != POINT_TO_POINT, frame)
+        self.inbox.lose(source, "its connection ended")

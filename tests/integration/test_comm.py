@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 
 from mlxctl.comm import Communicator, Endpoint, rank_name
+from mlxctl.comm.mesh import METHOD, SERVICE
 from mlxctl.errors import InvalidRank, MlxctlError, RankLost, TimedOut
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.launch.ranks import RankGroup, running_ranks
 from mlxctl.profile import Node, Profile
 from mlxctl.wire.identity import Identity, PrivateKey
+from mlxctl.wire.service import channel
 from tests import rank_tasks
 from tests.conftest import our_processes
 
@@ -244,3 +249,37 @@ def test_a_rank_that_never_comes_times_the_others_out() -> None:
     ours = identities(CertificateAuthority(), 2)
     with pytest.raises(TimedOut, match="rank 1"):
         Communicator.connect(0, ["127.0.0.1:0", "127.0.0.1:9"], ours[0], timeout_s=1)
+
+
+def test_a_rank_that_leaves_is_not_lost() -> None:
+    ours = identities(CertificateAuthority(), 2)
+    endpoints = [Endpoint(identity, "127.0.0.1") for identity in ours]
+    addresses = [endpoint.address for endpoint in endpoints]
+    with ThreadPoolExecutor(1) as pool:
+        joining = pool.submit(Communicator.connect, 1, addresses, ours[1], endpoint=endpoints[1])
+        with Communicator.connect(0, addresses, ours[0], endpoint=endpoints[0]) as stays:
+            leaving = pool.submit(joining.result().close)
+            with pytest.raises(RankLost, match="rank 1 has left"):
+                stays.recv(1)
+            leaving.result()
+
+
+def test_a_stream_that_ends_without_a_farewell_is_a_lost_rank() -> None:
+    ours = identities(CertificateAuthority(), 2)
+    endpoints = [Endpoint(identity, "127.0.0.1") for identity in ours]
+    swallow = grpc.stream_unary_rpc_method_handler(lambda parts, context: b"".join(parts))
+    handlers = grpc.method_handlers_generic_handler(SERVICE, {METHOD: swallow})
+    endpoints[1].server.add_generic_rpc_handlers((handlers,))
+    endpoints[1].server.start()
+    over = threading.Event()
+    with channel(endpoints[0].address, rank_name("comm", 0), ours[1]) as link, ThreadPoolExecutor(1) as pool:
+        joining = pool.submit(
+            Communicator.connect, 0, [each.address for each in endpoints], ours[0], endpoint=endpoints[0]
+        )
+        call = link.stream_unary(f"/{SERVICE}/{METHOD}").future(b"" for _ in iter(over.wait, True))
+        with joining.result() as comm:
+            over.set()
+            with pytest.raises(RankLost, match="rank 1 is lost: its connection ended"):
+                comm.recv(1)
+        call.result()
+    endpoints[1].close(0)
