@@ -58,14 +58,6 @@ async def running_pipeline(
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, paths.cluster_dir(launch.name))
         await run_phases(PHASES, launch, on_event, stack)
-        assert launch.plan is not None and launch.leases is not None
-        engine = await asyncio.to_thread(
-            PipelineEngine,
-            launch.connections,
-            launch.leases,
-            context=launch.plan.context,
-            concurrency=launch.plan.concurrency,
-            queue_limit=64,
-        )
+        engine = await asyncio.to_thread(PipelineEngine.of, launch, queue_limit=64)
         stack.push_async_callback(asyncio.to_thread, engine.close)
         yield RunningPipeline(engine, launch)

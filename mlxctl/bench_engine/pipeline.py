@@ -64,18 +64,9 @@ async def running_stages(
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, paths.cluster_dir(launch.name), ignore_errors=True)
         await run_phases(PHASES, launch, lambda event: None, stack)
-        assert launch.plan is not None and launch.leases is not None
         for connection in launch.connections:
             connection.batchable = connection.batchable and batchable
-        engine = await asyncio.to_thread(
-            PipelineEngine,
-            launch.connections,
-            launch.leases,
-            context=launch.plan.context,
-            concurrency=launch.plan.concurrency,
-            queue_limit=512,
-            chunk_tokens=chunk_tokens or launch.plan.chunk_tokens,
-        )
+        engine = await asyncio.to_thread(PipelineEngine.of, launch, queue_limit=512, chunk_tokens=chunk_tokens)
         stack.push_async_callback(asyncio.to_thread, engine.close)
         if pinned:
             for index, worker in enumerate(launch.workers):

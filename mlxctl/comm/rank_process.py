@@ -25,8 +25,7 @@ from typing import Any
 
 from mlxctl.errors import LaunchError, MlxctlError
 from mlxctl.stdin import read_line
-
-SWITCH_INTERVAL_S = 5e-5  # the default of 5 ms can cost a message that much
+from mlxctl.wire.threads import switch_quickly
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 def run(name: str, host: str) -> None:
     """Be the rank that is certified as `name` and listens on `host`. Raises LaunchError, PortTaken."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    switch_quickly()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the launcher's to handle
     from mlxctl.wire.identity import PrivateKey
 

@@ -42,12 +42,12 @@ from mlxctl.launch.phases import run_phases
 from mlxctl.launch.state import ClusterLock, Phase, describe_launch, remove_state, write_state
 from mlxctl.profile import Profile
 from mlxctl.tokenizer import Tokenizer
+from mlxctl.wire.threads import switch_quickly
 
 log = logging.getLogger(__name__)
 
 QUEUE_LIMIT_PER_LANE = 8
 DRAIN_S = 5.0
-SWITCH_INTERVAL_S = 5e-5  # a step's result must not wait while streams are written
 
 
 class Daemon:
@@ -152,16 +152,9 @@ class Daemon:
         self, stack: AsyncExitStack, api_socket: socket.socket, base_url: str, access: Access, tokenizer: Tokenizer
     ) -> None:
         launch = self._launch
-        assert launch.plan is not None and launch.leases is not None
-        engine = await asyncio.to_thread(
-            PipelineEngine,
-            launch.connections,
-            launch.leases,
-            context=launch.plan.context,
-            concurrency=launch.plan.concurrency,
-            queue_limit=QUEUE_LIMIT_PER_LANE * launch.plan.concurrency,
-            chunk_tokens=launch.plan.chunk_tokens,
-        )
+        assert launch.plan is not None
+        queue_limit = QUEUE_LIMIT_PER_LANE * launch.plan.concurrency
+        engine = await asyncio.to_thread(PipelineEngine.of, launch, queue_limit=queue_limit)
         stack.push_async_callback(asyncio.to_thread, engine.close)
         self._board = StatusBoard(launch, engine, base_url)
         await self._board.refresh()
@@ -254,7 +247,7 @@ def run() -> NoReturn:
     paths.make_cluster_dir(order.name)
     _log_to(paths.log_file(order.name, "coordinator"))
     raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    switch_quickly()
     code = asyncio.run(Daemon(order).run())
     logging.shutdown()
     os._exit(code)  # threads inside gRPC may not have noticed yet that their worker is gone

@@ -15,18 +15,20 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlxctl.coordinator.latency import Latencies
 from mlxctl.coordinator.pipeline import Pipeline
 from mlxctl.coordinator.scheduler import Emitted, Limits, Scheduler
 from mlxctl.coordinator.step_log import StepLog
 from mlxctl.errors import ContextLengthExceeded, Degraded, MlxctlError, StageLost, TimedOut
-from mlxctl.facts import CHUNK_TOKENS
 from mlxctl.launch.stages import Leases, StageConnection
 from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.sampling import decode_logprobs
+
+if TYPE_CHECKING:
+    from mlxctl.launch.launch import Launch
 
 log = logging.getLogger(__name__)
 
@@ -169,11 +171,10 @@ class PipelineEngine:
         context: int,
         concurrency: int,
         queue_limit: int,
-        chunk_tokens: int = CHUNK_TOKENS[False],
-        latencies: Latencies | None = None,
+        chunk_tokens: int,
     ) -> None:
         self.context = context
-        self.latencies = latencies or Latencies()
+        self.latencies = Latencies()
         self.steps = StepLog()
         self._lock = threading.RLock()
         self._scheduler = Scheduler(
@@ -198,6 +199,20 @@ class PipelineEngine:
         leases.on_lost = self._on_lost
         self._watch = threading.Thread(target=self._watch_progress, name="watchdog", daemon=True)
         self._watch.start()
+
+    @classmethod
+    def of(cls, launch: Launch, *, queue_limit: int, chunk_tokens: int | None = None) -> PipelineEngine:
+        """The engine of a launch whose phases have run, as its plan says; blocks. Raises LaunchError."""
+        assert launch.plan is not None and launch.leases is not None
+        plan = launch.plan
+        return cls(
+            launch.connections,
+            launch.leases,
+            context=plan.context,
+            concurrency=plan.concurrency,
+            queue_limit=queue_limit,
+            chunk_tokens=chunk_tokens or plan.chunk_tokens,
+        )
 
     @property
     def stages(self) -> tuple[StageConnection, ...]:

@@ -25,11 +25,11 @@ from mlxctl.errors import LaunchError, PortTaken
 from mlxctl.stdin import read_line
 from mlxctl.wire.identity import Identity, PrivateKey
 from mlxctl.wire.service import OPTIONS, add_to_server
+from mlxctl.wire.threads import switch_quickly
 
 log = logging.getLogger(__name__)
 
 FIRST_LEASE_S = 60.0  # from the start to the coordinator's first Lease call
-SWITCH_INTERVAL_S = 5e-5  # the default of 5 ms costs a hop that much when another thread holds the interpreter
 
 
 class Life:
@@ -71,7 +71,7 @@ def run(name: str, host: str, port: int, port_tries: int, store: Path, store_onl
     Weights sent to this node lie in the folder `store`; `store_only`: act as a node that has no other copy of a model.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    switch_quickly()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the launcher's to handle
     life = Life()
     signal.signal(signal.SIGTERM, lambda *_: life.stop())

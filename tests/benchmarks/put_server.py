@@ -15,8 +15,8 @@ import grpc
 
 from mlxctl.wire.identity import Identity
 from mlxctl.wire.service import OPTIONS, add_to_server
+from mlxctl.wire.threads import switch_quickly
 from mlxctl.worker.layer_store import LayerStore
-from mlxctl.worker.main import SWITCH_INTERVAL_S
 from mlxctl.worker.service import WorkerService
 from mlxctl.worker.weights import NodeWeights
 
@@ -29,7 +29,7 @@ def swallow(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
 
 
 def main(folder: Path, store: Path, host: str) -> None:
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    switch_quickly()
     pems = [(folder / f"{name}.pem").read_bytes() for name in ("key", "certificate", "authority")]
     identity = Identity(*pems)
     server = grpc.server(ThreadPoolExecutor(16), options=OPTIONS)

@@ -31,12 +31,6 @@ Mlxctl = Callable[..., Outcome]
 
 
 @pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(paths.HOME_VARIABLE, str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def mlxctl(own_home: Path, capsys: pytest.CaptureFixture[str]) -> Mlxctl:
     """`mlxctl("status", "--json")` in this process, with pipes for stdout and stderr."""
 
