@@ -147,6 +147,39 @@ class Equality(Record):
     differences: tuple[Divergence, ...] = ()
 
 
+class EngineRound(Record):
+    """One round of an engine's figure: `ours` and, of a ratio, `theirs`, one measured after the other."""
+
+    value: float
+    ours: float
+    theirs: float | None = None
+
+
+class EngineFigure(Record):
+    """A figure of `bench engine`: a ratio of two `sides` measured in turn, or one side alone. `side_unit` is that of
+    `ours` and `theirs`, `unit` that of their values; `wanted` is at least or, where lower is better, at most.
+    """
+
+    group: str
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    wanted: float | None
+    sides: tuple[str, ...]
+    side_unit: str
+    rounds: tuple[EngineRound, ...]
+    summary: Summary
+    note: str = ""
+
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether the median is what is wanted; None where nothing is."""
+        if self.wanted is None:
+            return None
+        median = self.summary.median
+        return median >= self.wanted if self.better == "higher" else median <= self.wanted
+
+
 class Sentence(Record):
     """What the figures mean, for a person."""
 
@@ -186,6 +219,7 @@ class Report(Record):
     scaling: tuple[Scaling, ...]
     against: tuple[Against, ...]
     equality: Equality
+    engine: tuple[EngineFigure, ...] = ()
     verdicts: tuple[Sentence, ...]
 
     @property
