@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mlxctl.bench.build import build
-from mlxctl.bench.journal import JournalWriter, read_journal, sort_lines
+from mlxctl.bench.journal import read_journal
 from mlxctl.bench.load import load_report
-from mlxctl.bench.prepare import Wish, local_head
-from mlxctl.bench.prompts import load_tokenizer
-from mlxctl.bench.records import Run
 from mlxctl.bench.report import SCHEMA_FILE, Report
-from mlxctl.bench.runner import Bench, Target, Watcher, running_target
-from mlxctl.bench.suites import STANDARD, only
-from mlxctl.cluster import Cluster
-from mlxctl.profile import load_profile
 from tests.commands import finish, mlxctl, start
 from tests.scripted_api import serve
 
@@ -161,45 +149,6 @@ def test_a_foreign_server_is_measured_with_the_same_workloads(tmp_path: Path) ->
     assert finished.code == 0, finished.stderr
     assert (found.target, found.model.name, found.simulated_devices) == ("http", "canary", False)
     assert {result.workload for result in found.results} == {"pp16", "tg4@64"}
-
-
-@contextmanager
-def held_up(pid: int) -> Iterator[None]:
-    """The process `pid` runs for a quarter of the time only."""
-    process, over = psutil.Process(pid), threading.Event()
-
-    def hold() -> None:
-        while not over.is_set():
-            process.suspend()
-            time.sleep(0.015)
-            process.resume()
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=hold, name="hold")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        process.resume()
-
-
-def test_a_slowed_stage_shows_up_as_that_stages_computing(tmp_path: Path) -> None:
-    profile = load_profile(None, {"name": f"slowed-{os.getpid()}"})
-    suite = only(STANDARD, decode_tokens=24, depths=(0,), least_runs=3, most_runs=3)
-    head = local_head(profile, "", Wish(suite, 0, (2,), "slowed", attached=True), lambda line: None)
-    with Cluster.up(profile) as cluster, JournalWriter(tmp_path / "r.jsonl") as journal:
-        journal.write(head)
-        target = Target(cluster.base_url, cluster.profile.model)
-        bench = Bench(head, suite, running_target(target), load_tokenizer("canary"), Watcher())
-        with held_up(cluster.status()["stages"][1]["pid"]):
-            bench.run(journal)
-    assert sum(isinstance(line, Run) for line in journal.lines) >= 3
-    found = build(sort_lines(journal.lines))
-    first, second = (each.compute_s for each in found.stage_times)
-    assert second > 1.5 * first
-    assert {each.limiter for each in found.against} == {"computing on worker-2"}
 
 
 def test_random_weights_are_measured_without_a_download(tmp_path: Path) -> None:
