@@ -28,7 +28,7 @@ def build(journal: Journal) -> Report:
     visits = tuple({visit.number: visit for visit in journal.visits}.values())
     results = tuple(_results(head, journal.runs))
     times = tuple(_stage_times(head.workloads, journal.runs))
-    parts = breakdowns(times, head.workloads)
+    parts = breakdowns(times, head.workloads, journal.runs)
     equality = compare_texts(journal.runs, head.workloads, head.model.dtype, journal.margins)
     scaled, beside = scaling(results, head.workloads), against(results, head.expectations, Times(times, parts))
     simulated = any(len(host.nodes) > 1 for host in head.hosts) and head.target != "http"

@@ -108,7 +108,8 @@ class StageSpan(Record):
 
 class Run(Record):
     """One run of one workload. `visit` is the launch of the cluster that it ran on, `index` the prompt's number: equal
-    indices have equal prompts whatever the number of devices. Warm-up runs are kept and never counted.
+    indices have equal prompts whatever the number of devices. Warm-up runs are kept and never counted. `wire_s` is what
+    its steps took beyond all stages' computing, summed over the steps: frames on their way, or behind other frames.
     """
 
     kind: Literal["run"] = "run"
@@ -121,6 +122,7 @@ class Run(Record):
     wall_s: float
     answers: tuple[Answer, ...]
     stages: tuple[StageSpan, ...] | None = None
+    wire_s: float | None = None
     load_1m: float | None = None
 
     @property

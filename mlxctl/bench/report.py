@@ -79,7 +79,8 @@ class StageTime(Record):
 
 class Breakdown(Record):
     """The mean run of requests that run alone, so that only one stage works at a time: all stages' computing and
-    serializing, and `between_s`, when none does: the wire, hops, HTTP.
+    serializing, and `between_s`, when none does; of it `wire_s` is steps under way between coordinator and stages, the
+    rest HTTP and scheduling.
     """
 
     devices: int
@@ -88,6 +89,7 @@ class Breakdown(Record):
     compute_s: float
     serialize_s: float
     between_s: float
+    wire_s: float | None = None
 
 
 class Scaling(Record):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
-from mlxctl.bench.metrics import METRICS
-from mlxctl.bench.records import Expectation, Workload
+from mlxctl.bench.metrics import METRICS, is_counted
+from mlxctl.bench.records import Expectation, Run, Workload
 from mlxctl.bench.report import Against, Breakdown, Result, Scaling, StageTime
 from mlxctl.bench.statistics import ratio_interval
 from mlxctl.facts import CACHE_STEP_TOKENS
 
 CLEARLY = 0.5
 """A share of the roofline, or of a stage's time, from which on something is called the limiter."""
+
+WIRE, WIRE_OF_ONE = "the wire between the stages", "the wire to the stage"
+OUTSIDE = "outside the stages (HTTP, scheduling)"
 
 Table = Mapping[tuple[int, str, str], Result]
 
@@ -104,26 +108,32 @@ class Times:
         return stages, next((each for each in self.breakdowns if (each.devices, each.workload) == key), None)
 
 
-def breakdowns(times: Sequence[StageTime], workloads: Sequence[Workload]) -> tuple[Breakdown, ...]:
+def breakdowns(times: Sequence[StageTime], workloads: Sequence[Workload], runs: Sequence[Run]) -> tuple[Breakdown, ...]:
     """Of every workload whose requests run alone, and whose prompts are one chunk: long ones keep all stages busy."""
     alone = {each.id for each in workloads if each.is_alone and each.prompt_tokens <= CACHE_STEP_TOKENS}
     by_key: dict[tuple[int, str], list[StageTime]] = {}
     for each in times:
         if each.workload in alone:
             by_key.setdefault((each.devices, each.workload), []).append(each)
-    return tuple(_breakdown(*key, stages) for key, stages in by_key.items())
+    wires: dict[tuple[int, str], list[float]] = {}
+    for run in runs:
+        if is_counted(run) and run.wire_s is not None:
+            wires.setdefault((run.devices, run.workload), []).append(run.wire_s)
+    return tuple(_breakdown(*key, stages, wires.get(key)) for key, stages in by_key.items())
 
 
-def _breakdown(devices: int, workload: str, stages: Sequence[StageTime]) -> Breakdown:
+def _breakdown(devices: int, workload: str, stages: Sequence[StageTime], wires_s: Sequence[float] | None) -> Breakdown:
     compute_s, serialize_s = (sum(getattr(stage, name) for stage in stages) for name in ("compute_s", "serialize_s"))
     wall_s = stages[0].wall_s
+    between_s = max(0.0, wall_s - compute_s - serialize_s)
     return Breakdown(
         devices=devices,
         workload=workload,
         wall_s=wall_s,
         compute_s=compute_s,
         serialize_s=serialize_s,
-        between_s=max(0.0, wall_s - compute_s - serialize_s),
+        between_s=between_s,
+        wire_s=min(between_s, fmean(wires_s)) if wires_s else None,
     )
 
 
@@ -160,7 +170,9 @@ def limiter(roofline_share: float | None, stages: Sequence[StageTime], breakdown
         return None
     busiest = max(stages, key=lambda stage: stage.compute_s)
     parts = {f"computing on {busiest.node}": busiest.compute_s, f"serializing on {busiest.node}": busiest.serialize_s}
-    if breakdown is not None:
-        place = "the wire between the stages" if len(stages) > 1 else "outside the stage (HTTP, scheduling)"
-        parts[place] = breakdown.between_s
+    if breakdown is not None and breakdown.wire_s is not None:
+        parts[WIRE if len(stages) > 1 else WIRE_OF_ONE] = breakdown.wire_s
+        parts[OUTSIDE] = breakdown.between_s - breakdown.wire_s
+    elif breakdown is not None:
+        parts[WIRE if len(stages) > 1 else OUTSIDE] = breakdown.between_s
     return max(parts, key=lambda name: parts[name])

@@ -15,7 +15,7 @@ from mlxctl.bench.moments import utc_now
 from mlxctl.bench.prompts import Prompter
 from mlxctl.bench.records import Margin, Run, Workload
 from mlxctl.bench.schedule import Standing, shuffled, wants_more, warm_enough
-from mlxctl.bench.stage_times import spans
+from mlxctl.bench.stage_times import spans, wire_s
 from mlxctl.bench.suites import Suite
 
 WARM_UP_INDEX = 1_000_000
@@ -104,6 +104,7 @@ class Session:
             wall_s=measured.wall_s,
             answers=measured.answers,
             stages=spans(before, after, measured.wall_s),
+            wire_s=wire_s(before, after),
             load_1m=load_1m(),
         )
         self._runs.append(run)

@@ -20,6 +20,14 @@ def spans(before: Status | None, after: Status | None, wall_s: float) -> tuple[S
     return tuple(_span(first, second, wall_s) for first, second in pairs)
 
 
+def wire_s(before: Status | None, after: Status | None) -> float | None:
+    """What steps took beyond computing, by the coordinator's log; None where there is none, or it began anew."""
+    first, second = ((status or {}).get("steps") or {} for status in (before, after))
+    if "wire_s" not in first or second.get("steps", 0) < first["steps"]:
+        return None
+    return float(second["wire_s"]) - float(first["wire_s"])
+
+
 def devices(status: Status | None) -> tuple[Device, ...]:
     """The stages with their memory, as a status document has them."""
     return tuple(

@@ -174,9 +174,17 @@ def _times_spent(found: Findings) -> Iterator[Sentence]:
         if each.devices > 1 and each.workload in decoding:
             busy = each.compute_s / each.wall_s
             overlap = " (what is built ahead of its turn counts twice)" if busy > 1 else ""
+            if each.wire_s is None:
+                rest = f"{each.between_s / each.wall_s:.0%} is between them: wire, HTTP"
+            else:
+                outside_s = each.between_s - each.wire_s
+                rest = (
+                    f"{each.wire_s / each.wall_s:.0%} is the wire between them and "
+                    f"{outside_s / each.wall_s:.0%} HTTP and scheduling"
+                )
             text = (
                 f"Of one stream's time ({each.workload}) on {_devices(each.devices)} the stages compute {busy:.0%}"
-                f"{overlap}, {each.between_s / each.wall_s:.0%} is between them: wire, HTTP."
+                f"{overlap}, {rest}."
             )
             yield Sentence(tone="plain", text=text)
 

@@ -128,6 +128,27 @@ def test_a_slow_link_shows_up_as_wire_time() -> None:
     assert breakdown.between_s / breakdown.wall_s > 0.9
 
 
+@pytest.mark.parametrize(
+    ("share", "limit"), [(0.7, "the wire between the stages"), (0.1, "outside the stages (HTTP, scheduling)")]
+)
+def test_the_wire_is_told_from_http_where_steps_are_logged(share: float, limit: str) -> None:
+    made = journal()
+    runs = [
+        each.model_copy(
+            update={
+                "stages": (span(0, each.wall_s, 0.1 * each.wall_s), span(1, each.wall_s, 0.1 * each.wall_s)),
+                "wire_s": share * each.wall_s,
+            }
+        )
+        for each in made.runs
+        if each.devices == 2
+    ]
+    found = build(replace(made, runs=tuple(runs)))
+    assert limit in {each.limiter for each in found.against if each.workload == "tg16@64"}
+    said = [each.text for each in found.verdicts if each.text.startswith("Of one stream's time")]
+    assert said and f"{share:.0%} is the wire between them" in said[0]
+
+
 def test_equal_texts_are_called_equal() -> None:
     found = report()
     assert found.equality.compared > 0 and not found.equality.differences

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlxctl.bench.stage_times import devices, spans
+from mlxctl.bench.stage_times import devices, spans, wire_s
 
 pytestmark = pytest.mark.unit
 
@@ -52,3 +52,15 @@ def test_devices_are_stages_with_their_memory() -> None:
 
 def test_a_foreign_server_has_no_devices() -> None:
     assert devices(None) == ()
+
+
+def test_the_wire_is_what_steps_took_beyond_computing() -> None:
+    before, after = ({"steps": {"steps": steps, "wire_s": wire}} for steps, wire in ((3, 0.25), (9, 0.75)))
+    assert wire_s(before, after) == pytest.approx(0.5)
+
+
+def test_without_a_log_of_steps_or_with_a_new_one_the_wire_is_unknown() -> None:
+    logged = {"steps": {"steps": 3, "wire_s": 0.25}}
+    assert wire_s(None, logged) is None
+    assert wire_s(status(), logged) is None
+    assert wire_s(logged, {"steps": {"steps": 1, "wire_s": 0.1}}) is None
