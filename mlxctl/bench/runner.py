@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mlxctl.bench.client import Endpoint
 from mlxctl.bench.journal import JournalWriter
@@ -138,15 +139,15 @@ class Bench:
             time.sleep(5.0)
 
 
-def private_clusters(profile: Profile, watcher: Watcher) -> Opener:
-    """A cluster of its own for every visit, on the first nodes of `profile`."""
+def private_clusters(profile: Profile, watcher: Watcher, wheelhouse: Path | None = None) -> Opener:
+    """A cluster of its own for every visit, on the first nodes of `profile`; see Cluster.up for `wheelhouse`."""
 
     class _Up(AbstractContextManager[Target]):
         def __init__(self, devices: int) -> None:
             self._devices = devices
 
         def __enter__(self) -> Target:
-            self._cluster = Cluster.up(profile.first(self._devices), on_event=watcher.on_phase)
+            self._cluster = Cluster.up(profile.first(self._devices), on_event=watcher.on_phase, wheelhouse=wheelhouse)
             cluster = self._cluster
             return Target(cluster.base_url, cluster.profile.model, cluster.api_key, cluster.took_s)
 

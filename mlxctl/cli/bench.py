@@ -43,6 +43,7 @@ def bench(
     seed: Annotated[int, typer.Option(help="of prompts, orders and arrivals")] = 0,
     local: Annotated[bool, typer.Option("--local", help="every node as a process on this machine")] = False,
     attach: Annotated[str | None, typer.Option(help="measure this running cluster, and leave it running")] = None,
+    wheelhouse: Annotated[Path | None, typer.Option(help="folder of wheels for nodes without internet")] = None,
     output: Annotated[
         list[Path] | None, typer.Option("-o", "--output", help="report file: .json .html .md .csv; may be repeated")
     ] = None,
@@ -59,7 +60,7 @@ def bench(
 
     check_conflicts(
         attach,
-        {"PROFILE": profile, "--devices": devices, "--context": context, "--local": local},
+        {"PROFILE": profile, "--devices": devices, "--context": context, "--local": local, "--wheelhouse": wheelhouse},
         model,
         random_weights,
     )
@@ -75,7 +76,7 @@ def bench(
         counts = parse_counts(devices or f"1,{len(chosen.nodes)}", len(chosen.nodes))
     files = outputs(output or [], chosen.name)
     wish = Wish(suite, seed, counts, f"bench of {chosen.name}", attached=cluster is not None)
-    report = _measure(chosen, profile_text(profile, chosen), wish, files, cluster)
+    report = _measure(chosen, profile_text(profile, chosen), wish, files, cluster, wheelhouse)
     finish(report, files, as_json=as_json)
 
 
@@ -106,7 +107,9 @@ def asked(
     }
 
 
-def _measure(profile: Profile, text: str, wish: Wish, files: list[Path], cluster: Any) -> Report:
+def _measure(
+    profile: Profile, text: str, wish: Wish, files: list[Path], cluster: Any, wheelhouse: Path | None
+) -> Report:
     from mlxctl.bench.prepare import local_head
     from mlxctl.bench.prompts import load_tokenizer
     from mlxctl.bench.runner import Target, private_clusters, running_target
@@ -117,7 +120,7 @@ def _measure(profile: Profile, text: str, wish: Wish, files: list[Path], cluster
     def opener(watcher: Watcher) -> Opener:
         if cluster is not None:
             return running_target(Target(cluster.base_url, cluster.profile.model, cluster.api_key))
-        return private_clusters(profile, watcher)
+        return private_clusters(profile, watcher, wheelhouse)
 
     return run_bench(head, wish.suite, opener, tokenizer, files)
 
