@@ -9,6 +9,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
 
 from mlxctl.errors import CorruptFrame, ForeignFrame, FrameTooLarge
 
@@ -59,13 +62,20 @@ def _gather(views: list[memoryview]) -> Iterator[list[memoryview]]:
         yield pieces
 
 
+@dataclass(slots=True)
+class _Partial:
+    """A frame whose first `filled_bytes` have come. Memory that no part has reached yet is not touched."""
+
+    frame: memoryview
+    filled_bytes: int = 0
+
+
 class Assembler:
     """Joins the parts of one stream. Parts of several frames may interleave; those of one frame come in order."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
-        self._open: dict[int, list[memoryview]] = {}
-        self._missing_bytes: dict[int, int] = {}
+        self._open: dict[int, _Partial] = {}
 
     def add(self, part: bytes) -> memoryview | None:
         """Take one part; return the frame once it is whole.
@@ -100,14 +110,11 @@ class Assembler:
         if frame_id not in self._open:
             if len(self._open) == MAX_OPEN_FRAMES:
                 raise FrameTooLarge(f"more than {MAX_OPEN_FRAMES} frames are open at once")
-            self._open[frame_id] = []
-            self._missing_bytes[frame_id] = total_bytes
-        missing_bytes = self._missing_bytes[frame_id]
-        if offset != total_bytes - missing_bytes or len(payload) > missing_bytes:
+            self._open[frame_id] = _Partial(np.empty(total_bytes, np.uint8).data)
+        partial = self._open[frame_id]
+        end = offset + len(payload)
+        if offset != partial.filled_bytes or end > len(partial.frame) or total_bytes != len(partial.frame):
             raise CorruptFrame(f"part of frame {frame_id} at offset {offset} does not follow the one before it")
-        self._open[frame_id].append(payload)
-        self._missing_bytes[frame_id] = missing_bytes - len(payload)
-        if self._missing_bytes[frame_id]:
-            return None
-        del self._missing_bytes[frame_id]
-        return memoryview(b"".join(self._open.pop(frame_id)))
+        partial.frame[offset:end] = payload
+        partial.filled_bytes = end
+        return self._open.pop(frame_id).frame if end == total_bytes else None
