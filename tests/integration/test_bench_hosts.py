@@ -64,3 +64,17 @@ def test_a_slowed_link_shows_up_as_wire_time(hosts: Hosts, tmp_path: Path) -> No
     assert limiters(slow) == {"the wire between the stages"}
     assert wire_share(slow) > 0.5 > wire_share(fast)
     assert not hosts.traces()
+
+
+def test_each_node_makes_the_random_weights_of_its_own_layers_alone(hosts: Hosts, tmp_path: Path) -> None:
+    random = ("--random-weights", "canary-fp32", "--context", "256")
+    report = hosts.bench(tmp_path / "r.json", *random, "--pp", "8", "--runs", "1,1")
+    assert report.model.random_weights and report.results and not report.simulated_devices
+    first, last = report.visits[-1].stages
+    assert first.layers[1] == last.layers[0] > 0
+    assert all((stage.peak_bytes or 0) < (report.model.weight_bytes or 0) for stage in (first, last))
+    for host in hosts.bed.hosts:
+        made = {name.rpartition("/")[2] for name in host.files() if "/random/" in name}
+        assert "random.json" in made and not any(name.endswith(".safetensors") for name in made)
+        assert not any("/store/" in name for name in host.files())
+    assert not hosts.traces()
