@@ -58,7 +58,7 @@ def of_report(report: Report, name: str) -> Columns:
         "quantization": report.model.quantization,
         "chip": ", ".join(sorted({host.chip for host in report.hosts})) or None,
         "system": ", ".join(sorted({host.os.split(" ")[0] for host in report.hosts})) or None,
-        "simulated devices": "yes" if report.simulated_devices else "no",
+        "simulated devices": _simulation(report),
     }
     series = {
         (each.devices, each.workload, each.metric): Series(
@@ -72,6 +72,13 @@ def of_report(report: Report, name: str) -> Columns:
         for each in report.results
     }
     return Columns(name, facts, series)
+
+
+def _simulation(report: Report) -> str:
+    """Workers that have a core each behave unlike those that wander."""
+    if not report.simulated_devices:
+        return "no"
+    return "yes, pinned" if report.pinned else "yes"
 
 
 class _LlamaTest(BaseModel):

@@ -170,7 +170,9 @@ class Host(Record):
 
 
 class Device(Record):
-    """One stage of a launched cluster and its memory; `peak_bytes` is the most that it held at once."""
+    """One stage of a launched cluster and its memory; `peak_bytes` is the most that it held at once. `core` is the
+    processor core that its process was held to, null where it was not.
+    """
 
     stage: int
     node: str
@@ -182,6 +184,7 @@ class Device(Record):
     peak_bytes: int | None
     rss_bytes: int | None
     budget_bytes: int | None
+    core: int | None = None
 
 
 class Visit(Record):

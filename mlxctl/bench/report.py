@@ -230,6 +230,12 @@ class Report(Record):
         return tuple(sorted({visit.devices for visit in self.visits if visit.fits}))
 
     @property
+    def pinned(self) -> bool:
+        """Whether every stage's process was held to a core."""
+        stages = [stage for visit in self.visits for stage in visit.stages]
+        return bool(stages) and all(stage.core is not None for stage in stages)
+
+    @property
     def has_error(self) -> bool:
         """Whether something is wrong rather than slow."""
         return any(sentence.tone == "error" for sentence in self.verdicts)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxctl.bench.client import Endpoint
 from mlxctl.bench.journal import JournalWriter
 from mlxctl.bench.measure import Meter
+from mlxctl.bench.pinning import pin_simulated
 from mlxctl.bench.prompts import Prompter
 from mlxctl.bench.records import Head, Run, Visit
 from mlxctl.bench.session import Progress, Session, VisitOrder
@@ -31,12 +32,15 @@ COOL_DOWN_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What answers: `base_url` (…/v1) and, where there is one, its key. `bring_up_s` is None if it ran already."""
+    """What answers: `base_url` (…/v1) and, where there is one, its key. `bring_up_s` is None if it ran already; `cores`
+    are those that workers were held to, by node.
+    """
 
     base_url: str
     model: str
     api_key: str | None = None
     bring_up_s: float | None = None
+    cores: Mapping[str, int] = field(default_factory=dict)
 
 
 Opener = Callable[[int], AbstractContextManager[Target]]
@@ -104,7 +108,7 @@ class Bench:
             devices=order.devices,
             bring_up_s=target.bring_up_s,
             fits=True,
-            stages=stage_devices(_status(target)),
+            stages=stage_devices(_status(target), target.cores),
             thermal=thermal_now(),
         )
 
@@ -140,21 +144,20 @@ class Bench:
 
 
 def private_clusters(profile: Profile, watcher: Watcher, wheelhouse: Path | None = None) -> Opener:
-    """A cluster of its own for every visit, on the first nodes of `profile`; see Cluster.up for `wheelhouse`."""
+    """A cluster of its own for every visit, on the first nodes of `profile`; workers that share this machine have a
+    core each. See Cluster.up for `wheelhouse`.
+    """
 
-    class _Up(AbstractContextManager[Target]):
-        def __init__(self, devices: int) -> None:
-            self._devices = devices
+    @contextmanager
+    def up(devices: int) -> Iterator[Target]:
+        cluster = Cluster.up(profile.first(devices), on_event=watcher.on_phase, wheelhouse=wheelhouse)
+        try:
+            cores = pin_simulated(profile, cluster.status())
+            yield Target(cluster.base_url, cluster.profile.model, cluster.api_key, cluster.took_s, cores)
+        finally:
+            cluster.down(drain_s=0.0)
 
-        def __enter__(self) -> Target:
-            self._cluster = Cluster.up(profile.first(self._devices), on_event=watcher.on_phase, wheelhouse=wheelhouse)
-            cluster = self._cluster
-            return Target(cluster.base_url, cluster.profile.model, cluster.api_key, cluster.took_s)
-
-        def __exit__(self, *_: object) -> None:
-            self._cluster.down(drain_s=0.0)
-
-    return _Up
+    return up
 
 
 def running_target(target: Target) -> Opener:

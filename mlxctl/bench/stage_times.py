@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mlxctl.bench.records import Device, StageSpan
 
 Status = Mapping[str, Any]
+NO_CORES: Mapping[str, int] = MappingProxyType({})
 
 
 def spans(before: Status | None, after: Status | None, wall_s: float) -> tuple[StageSpan, ...] | None:
@@ -28,8 +30,8 @@ def wire_s(before: Status | None, after: Status | None) -> float | None:
     return float(second["wire_s"]) - float(first["wire_s"])
 
 
-def devices(status: Status | None) -> tuple[Device, ...]:
-    """The stages with their memory, as a status document has them."""
+def devices(status: Status | None, cores: Mapping[str, int] = NO_CORES) -> tuple[Device, ...]:
+    """The stages with their memory, as a status document has them, and the cores that their nodes were held to."""
     return tuple(
         Device(
             stage=stage["stage"],
@@ -42,6 +44,7 @@ def devices(status: Status | None) -> tuple[Device, ...]:
             peak_bytes=stage.get("peak_bytes"),
             rss_bytes=stage.get("rss_bytes"),
             budget_bytes=stage.get("budget_bytes"),
+            core=cores.get(stage["node"]),
         )
         for stage in _stages(status or {})
     )

@@ -85,13 +85,22 @@ def _machine(found: Findings) -> Iterator[Sentence]:
         crowded = next(host for host in found.head.hosts if len(host.nodes) > 1)
         text = (
             f"SIMULATED DEVICES: {len(crowded.nodes)} workers are processes of one machine ({crowded.chip}, "
-            f"{crowded.cores or '?'} cores) and share its cores and memory bandwidth. What more devices give here "
-            "says nothing about as many machines."
+            f"{crowded.cores or '?'} cores) and share its memory bandwidth{_core_share(found)}. What more devices give "
+            "here says nothing about as many machines."
         )
         yield Sentence(tone="warning", text=text)
     if found.head.model.random_weights:
         text = "The weights are random: speeds are those of the model, answers mean nothing."
         yield Sentence(tone="plain", text=text)
+
+
+def _core_share(found: Findings) -> str:
+    """How the processes of one machine divide its cores."""
+    used = [[stage.core for stage in visit.stages if stage.core is not None] for visit in found.visits]
+    if not any(used):
+        return " and cores"
+    shared = any(len(set(cores)) < len(cores) for cores in used)
+    return "; each is pinned to a core, which some share" if shared else "; each is pinned to a core of its own"
 
 
 def _capacity(found: Findings) -> Iterator[Sentence]:
