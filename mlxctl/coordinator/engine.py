@@ -307,7 +307,7 @@ class PipelineEngine:
         was_idle = self._scheduler.in_flight == 0
         for step in self._scheduler.next_steps():
             if step.rows:
-                self.steps.sent(step.lane, step.step, len(step.rows), len(step.rows[0]))
+                self.steps.sent(step.lane, step.step, len(step.rows), step.columns)
             self._pipeline.send(step)
         if was_idle:
             self._progress_s = time.monotonic()

@@ -35,11 +35,19 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """Caches `handle`, a row for each of `sessions`. While `in_flight`, its next tokens are being drawn."""
+    """Caches `handle`, a row for each of `sessions`. While steps are `in_flight`, its next tokens are being drawn;
+    `is_changed` since the last one was sent: the next one's rows are others.
+    """
 
     handle: int
     sessions: list[Session]
-    in_flight: bool = False
+    in_flight: int = 0
+    is_changed: bool = False
+
+    @property
+    def can_run_ahead(self) -> bool:
+        """Whether a step can follow the one in flight before its tokens are known here."""
+        return self.in_flight == 1 and not self.is_changed and all(one.can_run_ahead for one in self.sessions)
 
     @property
     def longest(self) -> int:
@@ -87,11 +95,13 @@ class LaneBook:
         """Give `sessions`, each alone with its handle, rows in `lane`."""
         self._join(lane.handle, [session.handle for session in sessions])
         lane.sessions.extend(sessions)
+        lane.is_changed = True
 
     def merge(self, lane: Lane, into: Lane) -> None:
         """Move all rows of `lane`, which is not in flight and is no more, into another."""
         self._join(into.handle, [lane.handle])
         into.sessions.extend(lane.sessions)
+        into.is_changed = True
         self.lanes.remove(lane)
 
     def split(self, lane: Lane, sessions: Sequence[Session], into: Lane | None) -> None:
@@ -102,6 +112,7 @@ class LaneBook:
         else:
             self._join(into.handle, [handle])
             into.sessions.extend(sessions)
+            into.is_changed = True
 
     def take_out(self, lane: Lane, sessions: Sequence[Session]) -> int:
         """The rows of `sessions`, some of `lane`'s, as caches of their own."""
@@ -109,6 +120,7 @@ class LaneBook:
         rows = tuple(row for row, session in enumerate(lane.sessions) if session in sessions)
         self.operations.append(Operation(Kind.SPLIT, handle, others=(lane.handle,), rows=rows))
         lane.sessions = [session for session in lane.sessions if session not in sessions]
+        lane.is_changed = True
         return handle
 
     def drop(self, lane: Lane, sessions: Sequence[Session]) -> None:
@@ -116,6 +128,7 @@ class LaneBook:
         rows = tuple(row for row, session in enumerate(lane.sessions) if session not in sessions)
         self.operations.append(Operation(Kind.KEEP, lane.handle, rows=rows))
         lane.sessions = [session for session in lane.sessions if session not in sessions]
+        lane.is_changed = True
 
     def close(self, lane: Lane) -> int:
         """End `lane`; its caches go on under the handle returned, one row for each session it had."""

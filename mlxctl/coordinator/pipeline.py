@@ -56,6 +56,8 @@ class Pipeline:
         for stage, successor in reversed(list(itertools.pairwise(self.stages))):
             stage.connect(successor)
         first, last = self.stages[0], self.stages[-1]
+        if last is not first:
+            last.connect(first, feed=True)
         request = shard_pb2.ResultsRequest(deployment=self._deployment.id, epoch=self._deployment.epoch)
         self._results = last.stub.results(request)
         self._forward = first.stub.forward(self._parts(), metadata=(("deployment", self._deployment.id),))
@@ -114,8 +116,9 @@ class Pipeline:
             step=step.step,
             operations=[_operation(operation) for operation in step.operations],
             rows=len(step.rows),
-            columns=len(step.rows[0]) if step.rows else 0,
+            columns=step.columns,
             token_ids=itertools.chain.from_iterable(step.rows),
+            drawn=step.is_ahead,
         )
         if step.wanted is not None:
             write_wanted(step.wanted, header)

@@ -11,13 +11,21 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mlxctl.coordinator.session import rounded
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Caches `handle` of all `tokens`, on every stage."""
+    """Caches `handle` of all `tokens`, on every stage, and of `surplus` tokens more that nobody knows."""
 
     handle: int
     tokens: tuple[int, ...]
+    surplus: int = 0
+
+    @property
+    def cache_tokens(self) -> int:
+        """What the caches allocate, in tokens."""
+        return rounded(len(self.tokens) + self.surplus)
 
 
 @dataclass(slots=True)

@@ -51,13 +51,25 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One frame: for each row of `lane` its tokens (no rows: only operations), and its draw if one is wanted."""
+    """One frame: for each row of `lane` its tokens (no rows: only operations; no tokens: the one that the step before
+    draws), and its draw if one is wanted.
+    """
 
     lane: int
     step: int
     rows: tuple[tuple[int, ...], ...]
     operations: tuple[Operation, ...]
     wanted: Wanted | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it is sent before its tokens are known here."""
+        return bool(self.rows) and not self.rows[0]
+
+    @property
+    def columns(self) -> int:
+        """Tokens a row."""
+        return len(self.rows[0]) or 1 if self.rows else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +208,7 @@ class Scheduler:
 
     def forget_prefixes(self, share: float) -> None:
         """Free the caches of at least `share` of all held tokens: the stages hold more than was planned."""
-        held = sum(rounded(len(held.tokens)) for held in self.prefixes)
+        held = sum(held.cache_tokens for held in self.prefixes)
         self._make_room(math.floor(held * (1 - share)))
 
     def next_steps(self) -> Iterator[Step]:
@@ -208,17 +220,20 @@ class Scheduler:
             self._is_uneven = not self._rebalance()
         while (step := self._next_frame()) is not None:
             yield step
-        if self._book.operations and not self._flights:
+        if self._book.operations:
             yield Step(0, 0, (), self._book.take_operations())
 
     def _next_frame(self) -> Step | None:
         if self._chunk_is_due():
             return self._chunk()
         lane = next(iter(self._turns), None)
-        decoding = sum(lane.in_flight for lane in self._book.lanes)
+        decoding = sum(lane.in_flight > 0 for lane in self._book.lanes)
         if lane is not None and decoding < LANES_PER_STAGE * self.limits.stages:
             return self._decode(lane)
-        return None
+        if self._turns or self._is_uneven:
+            return None
+        ahead = next((lane for lane in self._book.lanes if lane.can_run_ahead), None)
+        return None if ahead is None else self._run_ahead(ahead)
 
     def _chunk_is_due(self) -> bool:
         """So many tokens of prompts a round of the lanes; where there are none, what keeps the stages busy."""
@@ -254,16 +269,24 @@ class Scheduler:
     def _prompt_done(self, session: Session) -> None:
         self._prefilling.remove(session)
         if session.is_awaited and session.given <= self.limits.trim_limit and self._has_room(session.given):
-            self._hold(self._book.copy(session.handle, session.given), session.held_tokens)
+            self._hold(self._book.copy(session.handle, session.given), session)
             self._admit()
         self._ready.append(session)
         self._place()
 
     def _decode(self, lane: Lane) -> Step:
         self._turns.remove(lane)
-        lane.in_flight = True
+        lane.is_changed = False
+        return self._draw(lane, tuple((session.take_token(),) for session in lane.sessions))
+
+    def _run_ahead(self, lane: Lane) -> Step:
+        for session in lane.sessions:
+            session.run_ahead()
+        return self._draw(lane, ((),) * len(lane.sessions))
+
+    def _draw(self, lane: Lane, rows: tuple[tuple[int, ...], ...]) -> Step:
+        lane.in_flight += 1
         self._decodes_since_chunk += 1
-        rows = tuple((session.take_token(),) for session in lane.sessions)
         return self._step(lane.handle, rows, _Flight(tuple(lane.sessions), lane, 1), wanted(lane.sessions))
 
     def _step(
@@ -274,16 +297,16 @@ class Scheduler:
         return step
 
     def _landed(self, lane: Lane) -> None:
-        lane.in_flight = False
-        if lane in self._book.lanes and lane not in self._turns:
+        lane.in_flight -= 1
+        if lane in self._book.lanes and not lane.in_flight:
             self._turns.append(lane)
 
     def _emit(self, session: Session, token: int, logprob: TokenLogprob | None) -> Emitted:
+        session.drawn.append(token)
         if token in session.request.stop_ids:
             self._end(session)
             return Emitted(session.id, None, "stop", cached=session.cached)
-        session.emitted.append(token)
-        is_full = len(session.emitted) >= session.request.max_tokens
+        is_full = len(session.drawn) >= session.request.max_tokens
         if is_full:
             self._end(session)
         return Emitted(session.id, token, "length" if is_full else None, logprob, session.cached)
@@ -311,8 +334,8 @@ class Scheduler:
         for session in gone:
             if len(lane.sessions) == 1:
                 self._give_up(self._close(lane), session)
-            elif _is_worth_keeping(session):
-                self._hold(self._book.take_out(lane, [session]), session.held_tokens)
+            elif self._is_worth_keeping(session):
+                self._hold(self._book.take_out(lane, [session]), session)
             else:
                 self._book.drop(lane, [session])
 
@@ -324,13 +347,23 @@ class Scheduler:
 
     def _give_up(self, handle: int, session: Session) -> None:
         """The session needs its caches no longer: keep them for prompts that begin alike, or free them."""
-        if _is_worth_keeping(session):
-            self._hold(handle, session.held_tokens)
+        if self._is_worth_keeping(session):
+            self._hold(handle, session)
         else:
             self._book.free(handle)
 
-    def _hold(self, handle: int, tokens: tuple[int, ...]) -> None:
-        for useless in self.prefixes.add(Held(handle, tokens)):
+    def _is_worth_keeping(self, session: Session) -> bool:
+        """Not if it is small, broken, or has run ahead by tokens that it cannot forget."""
+        is_exact = session.given == len(session.held_tokens)
+        return (
+            session.given >= LEAST_SHARED_TOKENS
+            and not session.is_broken
+            and (is_exact or session.given <= self.limits.trim_limit)
+        )
+
+    def _hold(self, handle: int, session: Session) -> None:
+        tokens = session.held_tokens
+        for useless in self.prefixes.add(Held(handle, tokens, session.given - len(tokens))):
             self._book.free(useless.handle)
         self._make_room(self._free_tokens())
 
@@ -349,11 +382,11 @@ class Scheduler:
 
     def _make_room(self, tokens: int) -> None:
         """Free the caches not used for longest until those held need at most `tokens` tokens."""
-        held = sum(rounded(len(held.tokens)) for held in self.prefixes)
+        held = sum(held.cache_tokens for held in self.prefixes)
         while held > tokens and (oldest := self.prefixes.oldest()) is not None:
             self.prefixes.remove(oldest)
             self._book.free(oldest.handle)
-            held -= rounded(len(oldest.tokens))
+            held -= oldest.cache_tokens
 
     def _admit(self) -> None:
         while self.running < self.limits.concurrency:
@@ -449,7 +482,3 @@ class Scheduler:
         self._book.split(largest, largest.sessions[-count:], smallest)
         if smallest is None:
             self._turns.append(self._book.lanes[-1])
-
-
-def _is_worth_keeping(session: Session) -> bool:
-    return session.given >= LEAST_SHARED_TOKENS and not session.is_broken

@@ -17,7 +17,7 @@ class Session:
     id: int
     request: GenerationRequest
     handle: int = 0
-    emitted: list[int] = field(default_factory=list)
+    drawn: list[int] = field(default_factory=list)  # the stop token included
     given: int = 0
     cached: int = 0  # of `given`, those that were not computed for this request
     is_awaited: bool = False  # another request waits to share this one's prompt
@@ -36,8 +36,16 @@ class Session:
 
     @property
     def held_tokens(self) -> tuple[int, ...]:
-        """The tokens that the caches hold."""
-        return (*self.request.prompt, *self.emitted)[: self.given]
+        """The tokens that the caches hold, as far as they are known here."""
+        return (*self.request.prompt, *self.drawn)[: self.given]
+
+    @property
+    def can_run_ahead(self) -> bool:
+        """Whether another token will be wanted after the one being drawn, unless that one ends the answer, and can be
+        drawn without knowing that one here.
+        """
+        draws = self.given - len(self.request.prompt) + 1
+        return draws < self.request.max_tokens and not self.is_over and not self.request.sampling.has_penalties
 
     def take_chunk(self, limit: int) -> tuple[int, ...]:
         """The next tokens of the prompt to compute, counted as given. The prompt's last one stays for the draw, so that
@@ -54,16 +62,20 @@ class Session:
     def take_token(self) -> int:
         """The one token that the next draw follows, counted as given."""
         self.given += 1
-        return self.emitted[-1] if self.emitted else self.request.prompt[-1]
+        return self.drawn[-1] if self.drawn else self.request.prompt[-1]
+
+    def run_ahead(self) -> None:
+        """Count as given the token that is being drawn."""
+        self.given += 1
 
     @property
     def recent(self) -> tuple[int, ...]:
         """The tokens that penalties look at."""
-        return (*self.request.prompt, *self.emitted)[-self.request.sampling.repetition_context :]
+        return (*self.request.prompt, *self.drawn)[-self.request.sampling.repetition_context :]
 
 
 def wanted(sessions: Sequence[Session]) -> Wanted:
-    """How the next token of each of `sessions` is to be drawn; ask after `take_token`."""
+    """How the next token of each of `sessions` is to be drawn; ask after `take_token` or `run_ahead`."""
     samplings = tuple(session.request.sampling for session in sessions)
     positions = tuple(session.given for session in sessions)
     if all(sampling.is_plain for sampling in samplings):

@@ -40,8 +40,11 @@ class StepLog:
         self._under_way[lane, step] = (rows, columns, time.monotonic())
 
     def came_back(self, lane: int, step: int, compute_s: Sequence[float]) -> None:
-        """Log the step, if it was sent."""
+        """Log the step, if it was sent. One sent ahead of this result counts from now: until now it only waited."""
         sent = self._under_way.pop((lane, step), None)
+        ahead = self._under_way.get((lane, step + 1))
+        if ahead is not None:
+            self._under_way[lane, step + 1] = (*ahead[:2], time.monotonic())
         if sent is None:
             return
         rows, columns, sent_s = sent

@@ -186,7 +186,14 @@ class Weights:
         assert launch.plan is not None and launch.model is not None
         identity = _coordinator_identity(launch.authority)
         profile = launch.profile
-        deployment = Deployment(launch.deployment_id, 1, launch.model.path, profile.kv_bits or 0, profile.kv_group_size)
+        deployment = Deployment(
+            launch.deployment_id,
+            1,
+            launch.model.path,
+            len(launch.plan.stages),
+            profile.kv_bits or 0,
+            profile.kv_group_size,
+        )
         launch.connections = [
             StageConnection(deployment, stage, worker.address, identity)
             for stage, worker in zip(launch.plan.stages, launch.workers, strict=True)

@@ -30,6 +30,7 @@ class Deployment:
     id: str
     epoch: int
     model_path: str
+    stages: int = 1
     kv_bits: int = 0  # of quantized KV caches; 0: as the model makes them
     kv_group_size: int = 64
 
@@ -62,6 +63,7 @@ class StageConnection:
             start=self.stage.start,
             stop=self.stage.stop,
             stage=self.stage.index,
+            stages=self.deployment.stages,
             memory_limit_bytes=self.stage.budget_bytes,
             weights=weights,
             kv_bits=self.deployment.kv_bits,
@@ -88,13 +90,14 @@ class StageConnection:
             raise self.launch_error("cannot tell which weights it has", error) from error
         return reply
 
-    def connect(self, successor: StageConnection) -> None:
-        """Have the worker dial `successor`. Raises LaunchError."""
+    def connect(self, successor: StageConnection, *, feed: bool = False) -> None:
+        """Have the worker dial `successor`, or as the last stage `feed` the first one. Raises LaunchError."""
         request = shard_pb2.ConnectRequest(
             deployment=self.deployment.id,
             epoch=self.deployment.epoch,
             address=successor.address,
             server_name=successor.server_name,
+            feed=feed,
         )
         try:
             self.stub.connect(request, timeout=CALL_TIMEOUT_S * 2)

@@ -12,7 +12,7 @@ class RawPart(_message.Message):
     def __init__(self) -> None: ...
 
 class LoadRequest(_message.Message):
-    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights", "folder", "kv_bits", "kv_group_size")
+    __slots__ = ("deployment", "epoch", "model_path", "start", "stop", "stage", "memory_limit_bytes", "weights", "folder", "kv_bits", "kv_group_size", "stages")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class LoadRequest(_message.Message):
     FOLDER_FIELD_NUMBER: _ClassVar[int]
     KV_BITS_FIELD_NUMBER: _ClassVar[int]
     KV_GROUP_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     model_path: str
@@ -35,7 +36,8 @@ class LoadRequest(_message.Message):
     folder: str
     kv_bits: int
     kv_group_size: int
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ..., folder: _Optional[str] = ..., kv_bits: _Optional[int] = ..., kv_group_size: _Optional[int] = ...) -> None: ...
+    stages: int
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., model_path: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., stage: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., weights: _Optional[str] = ..., folder: _Optional[str] = ..., kv_bits: _Optional[int] = ..., kv_group_size: _Optional[int] = ..., stages: _Optional[int] = ...) -> None: ...
 
 class LoadProgress(_message.Message):
     __slots__ = ("layers_done", "layers_total", "bytes_done", "bytes_total", "ready", "batchable", "trim_limit")
@@ -56,16 +58,18 @@ class LoadProgress(_message.Message):
     def __init__(self, layers_done: _Optional[int] = ..., layers_total: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., ready: _Optional[bool] = ..., batchable: _Optional[bool] = ..., trim_limit: _Optional[int] = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("deployment", "epoch", "address", "server_name")
+    __slots__ = ("deployment", "epoch", "address", "server_name", "feed")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
+    FEED_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     address: str
     server_name: str
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., address: _Optional[str] = ..., server_name: _Optional[str] = ...) -> None: ...
+    feed: bool
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., address: _Optional[str] = ..., server_name: _Optional[str] = ..., feed: _Optional[bool] = ...) -> None: ...
 
 class ConnectReply(_message.Message):
     __slots__ = ()
@@ -306,7 +310,7 @@ class StageTime(_message.Message):
     def __init__(self, compute_us: _Optional[int] = ..., receive_us: _Optional[int] = ...) -> None: ...
 
 class FrameHeader(_message.Message):
-    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "positions", "boundary", "tensor_bytes", "failure", "failed_stage", "times", "settings", "recent")
+    __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "positions", "boundary", "tensor_bytes", "failure", "failed_stage", "times", "settings", "recent", "drawn")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +327,7 @@ class FrameHeader(_message.Message):
     TIMES_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     RECENT_FIELD_NUMBER: _ClassVar[int]
+    DRAWN_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     epoch: int
     lane: int
@@ -339,7 +344,8 @@ class FrameHeader(_message.Message):
     times: _containers.RepeatedCompositeFieldContainer[StageTime]
     settings: bytes
     recent: _containers.RepeatedCompositeFieldContainer[Recent]
-    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., settings: _Optional[bytes] = ..., recent: _Optional[_Iterable[_Union[Recent, _Mapping]]] = ...) -> None: ...
+    drawn: bool
+    def __init__(self, deployment: _Optional[str] = ..., epoch: _Optional[int] = ..., lane: _Optional[int] = ..., step: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[CacheOperation, _Mapping]]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., positions: _Optional[_Iterable[int]] = ..., boundary: _Optional[str] = ..., tensor_bytes: _Optional[_Iterable[int]] = ..., failure: _Optional[str] = ..., failed_stage: _Optional[int] = ..., times: _Optional[_Iterable[_Union[StageTime, _Mapping]]] = ..., settings: _Optional[bytes] = ..., recent: _Optional[_Iterable[_Union[Recent, _Mapping]]] = ..., drawn: _Optional[bool] = ...) -> None: ...
 
 class TokenLogprob(_message.Message):
     __slots__ = ("wanted", "logprob", "top_ids", "top_logprobs")

@@ -42,6 +42,14 @@ class Draw:
             self._unsure.correct(drawn)
         return drawn
 
+    def lazy_tokens(self) -> mx.array | None:
+        """The same as an array [B], int32, not evaluated; None where some rows may have to be drawn again."""
+        if self._unsure is not None:
+            return None
+        ids = mx.concatenate([ids for _, ids in self._groups])
+        order = [row for index, _ in self._groups for row in index]
+        return ids[mx.array([order.index(row) for row in range(self.rows)])]
+
     def logprobs(self, tokens: Sequence[int]) -> list[TokenLogprob | None]:
         """For each row that asked for it, what is known of the token drawn and of the likeliest ones."""
         return [None] * self.rows if self._reported is None else self._reported.records(self.rows, tokens)

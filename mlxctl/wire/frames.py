@@ -34,7 +34,7 @@ class Frame(Generic[Header]):
 def parse_step(data: memoryview) -> Frame[shard_pb2.FrameHeader]:
     """A step frame from its bytes. Raises CorruptFrame if the header, token count or tensor sizes do not add up."""
     header, rest = _parse(data, shard_pb2.FrameHeader())
-    if header.rows * header.columns != len(header.token_ids):
+    if (0 if header.drawn else header.rows * header.columns) != len(header.token_ids):
         raise CorruptFrame(f"{len(header.token_ids)} token ids for {header.rows} x {header.columns}")
     if len(header.positions) not in (0, header.rows) or len(header.recent) not in (0, len(header.positions)):
         raise CorruptFrame(f"{len(header.positions)} draws, {len(header.recent)} histories for {header.rows} rows")

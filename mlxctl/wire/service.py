@@ -75,6 +75,7 @@ class ShardStub:
         )
         self.forward = channel.stream_stream(f"/{SERVICE}/Forward", None, None)
         self.results = channel.unary_stream(f"/{SERVICE}/Results", pb.ResultsRequest.SerializeToString, None)
+        self.feed = channel.stream_stream(f"/{SERVICE}/Feed", None, None)
         self.status = channel.unary_unary(
             f"/{SERVICE}/Status", pb.StatusRequest.SerializeToString, pb.StatusReply.FromString
         )
@@ -106,6 +107,9 @@ class ShardServicer:
     def results(self, request: shard_pb2.ResultsRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
         raise NotImplementedError
 
+    def feed(self, parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        raise NotImplementedError
+
     def status(self, request: shard_pb2.StatusRequest, context: grpc.ServicerContext) -> shard_pb2.StatusReply:
         raise NotImplementedError
 
@@ -134,6 +138,7 @@ def add_to_server(servicer: ShardServicer, server: grpc.Server) -> None:
         "Connect": unary(servicer.connect, pb.ConnectRequest.FromString, pb.ConnectReply.SerializeToString),
         "Forward": grpc.stream_stream_rpc_method_handler(servicer.forward),
         "Results": streams(servicer.results, pb.ResultsRequest.FromString),
+        "Feed": grpc.stream_stream_rpc_method_handler(servicer.feed),
         "Status": unary(servicer.status, pb.StatusRequest.FromString, pb.StatusReply.SerializeToString),
         "Store": unary(servicer.store, pb.StoreRequest.FromString, pb.StoreReply.SerializeToString),
         "Put": grpc.stream_stream_rpc_method_handler(servicer.put, response_serializer=pb.PutReply.SerializeToString),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -32,6 +33,7 @@ class Scheduled:
     wait: Callable[[], None]
     frame: Callable[[int], AnyFrame]
     started_s: float
+    sent: threading.Event = field(default_factory=threading.Event)
 
 
 class StepClock:
@@ -68,12 +70,15 @@ class StepClock:
 
 
 class Outbox:
-    """Frames on their way out, in order. One thread puts, one thread iterates the parts."""
+    """Frames on their way out, in order. One thread puts, one iterates `parts`; on the last stage of several one
+    iterates `fed_parts` and another one `result_parts`.
+    """
 
     def __init__(self, epoch: int, clock: StepClock) -> None:
         self.clock = clock
         self._epoch = epoch
         self._queue: queue.SimpleQueue[Scheduled | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[AnyFrame | None] = queue.SimpleQueue()
         self._ids = itertools.count()
 
     def put(self, scheduled: Scheduled) -> None:
@@ -85,26 +90,69 @@ class Outbox:
 
     def parts(self) -> Iterator[bytes]:
         """Yield the parts of each frame once its arrays are there."""
-        while (scheduled := self._queue.get()) is not None:
-            scheduled.wait()
-            compute_s = self.clock.computed(scheduled.started_s)
+        for frame in self._frames():
             began_s = time.monotonic()
-            frame = scheduled.frame(round(compute_s * 1e6))
-            for part in split(frame.buffers(), epoch=self._epoch, frame_id=next(self._ids)):
+            for part in self._split(frame):
                 self.clock.serialize_s += time.monotonic() - began_s
                 self.clock.sent_bytes += len(part)
                 yield part
                 began_s = time.monotonic()
 
+    def fed_parts(self) -> Iterator[bytes]:
+        """Yield the parts of what the first stage needs of each result, once its arrays are there."""
+        for frame in self._frames():
+            header = frame.header
+            assert isinstance(header, shard_pb2.ResultHeader)
+            if header.token_ids or header.failure:
+                yield from self._split(Frame(_bare(header)))
+            self._results.put(frame)
+        self._results.put(None)
+
+    def result_parts(self) -> Iterator[bytes]:
+        """Yield the parts of each result after `fed_parts`."""
+        while (frame := self._results.get()) is not None:
+            for part in self._split(frame):
+                self.clock.sent_bytes += len(part)
+                yield part
+
+    def _frames(self) -> Iterator[AnyFrame]:
+        while (scheduled := self._queue.get()) is not None:
+            scheduled.wait()
+            compute_s = self.clock.computed(scheduled.started_s)
+            began_s = time.monotonic()
+            frame = scheduled.frame(round(compute_s * 1e6))
+            self.clock.serialize_s += time.monotonic() - began_s
+            yield frame
+            scheduled.sent.set()
+
+    def _split(self, frame: AnyFrame) -> Iterator[bytes]:
+        return split(frame.buffers(), epoch=self._epoch, frame_id=next(self._ids))
+
+
+def _bare(result: shard_pb2.ResultHeader) -> shard_pb2.ResultHeader:
+    return shard_pb2.ResultHeader(
+        deployment=result.deployment,
+        epoch=result.epoch,
+        lane=result.lane,
+        step=result.step,
+        token_ids=result.token_ids,
+        failure=result.failure,
+        failed_stage=result.failed_stage,
+    )
+
 
 class Edge:
-    """The open stream from this stage to the next one."""
+    """The open stream from this stage to the next one, or from the last one to `feed` the first."""
 
-    def __init__(self, address: str, server_name: str, identity: Identity, outbox: Outbox, deployment: str) -> None:
+    def __init__(
+        self, address: str, server_name: str, identity: Identity, outbox: Outbox, deployment: str, *, feed: bool
+    ) -> None:
         self._outbox = outbox
         self._address = address
         self._channel = channel(address, server_name, identity)
-        self._call = ShardStub(self._channel).forward(outbox.parts(), metadata=(("deployment", deployment),))
+        stub = ShardStub(self._channel)
+        open_stream, parts = (stub.feed, outbox.fed_parts()) if feed else (stub.forward, outbox.parts())
+        self._call = open_stream(parts, metadata=(("deployment", deployment),))
 
     def wait_until_open(self, timeout_s: float) -> None:
         """Return once the successor accepted the stream. Raises grpc.FutureTimeoutError or grpc.RpcError."""

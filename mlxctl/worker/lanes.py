@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from mlxctl.errors import CorruptFrame
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import ShardCache
+from mlxctl.worker.steps import Fed
 
 
 @dataclass(slots=True)
 class Lane:
-    """The caches of one lane on this stage and the step that must come next."""
+    """The caches of one lane on this stage, the step that must come next; on an only stage what the last one drew."""
 
     cache: ShardCache
     next_step: int = 0
+    fed: Fed | None = None
 
 
 class Lanes:
@@ -28,6 +30,9 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._lanes)
 
+    def __contains__(self, handle: object) -> bool:
+        return handle in self._lanes
+
     @property
     def nbytes(self) -> int:
         """What all caches hold on this stage."""
@@ -36,15 +41,15 @@ class Lanes:
     def clear(self) -> None:
         self._lanes.clear()
 
-    def at_step(self, handle: int, step: int, rows: int) -> ShardCache:
-        """The caches of `handle`, for its step `step` of `rows` sequences, which is counted as begun."""
+    def at_step(self, handle: int, step: int, rows: int) -> Lane:
+        """The lane `handle`, for its step `step` of `rows` sequences, which is counted as begun."""
         lane = self._lane(handle)
         if lane.next_step != step:
             raise CorruptFrame(f"lane {handle} step {step} is out of order: step {lane.next_step} is next")
         if lane.cache.rows != rows:
             raise CorruptFrame(f"lane {handle} has {lane.cache.rows} sequences, the frame has {rows}")
         lane.next_step += 1
-        return lane.cache
+        return lane
 
     def apply(self, operations: Iterable[shard_pb2.CacheOperation]) -> None:
         """Carry `operations` out, in order."""
@@ -60,14 +65,14 @@ class Lanes:
         elif operation.kind == kinds.COPY:
             self._add(handle, self._copied(operation))
         elif operation.kind == kinds.SPLIT:
-            self._add(handle, self.cache(operation.others[0]).split(list(operation.rows)))
+            self._add(handle, self._changed(operation.others[0]).split(list(operation.rows)))
         elif operation.kind == kinds.JOIN:
             others = [self.cache(other) for other in operation.others]
             for other in operation.others:
                 del self._lanes[other]
-            self.cache(handle).join(others)
+            self._changed(handle).join(others)
         elif operation.kind == kinds.KEEP:
-            self.cache(handle).keep(list(operation.rows))
+            self._changed(handle).keep(list(operation.rows))
         else:
             raise CorruptFrame(f"unknown cache operation {operation.kind}")
 
@@ -81,6 +86,11 @@ class Lanes:
         if handle in self._lanes:
             raise CorruptFrame(f"lane {handle} is there already")
         self._lanes[handle] = Lane(cache)
+
+    def _changed(self, handle: int) -> ShardCache:
+        """The caches of `handle`, whose rows are about to be others than those that it drew for."""
+        self._lane(handle).fed = None
+        return self.cache(handle)
 
     def cache(self, handle: int) -> ShardCache:
         return self._lane(handle).cache

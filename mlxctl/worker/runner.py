@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from mlxctl.errors import ForeignFrame, MlxctlError
+from mlxctl.errors import CorruptFrame, ForeignFrame, MlxctlError
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import (
     LoadProgress,
@@ -30,17 +30,19 @@ from mlxctl.sharding import (
     decode_boundary,
     load_model,
 )
-from mlxctl.wire.frames import Frame, parse_step
+from mlxctl.wire.frames import Frame, parse_result, parse_step
 from mlxctl.wire.parts import Assembler
 from mlxctl.wire.sampling import encode_logprobs, read_wanted
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled
+from mlxctl.worker.gate import Arrival, Gate
 from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
-from mlxctl.worker.steps import BuiltStep, ForeseenStep, StepForm, build_step
+from mlxctl.worker.steps import BuiltStep, Fed, ForeseenStep, StepForm, build_step
 
 log = logging.getLogger(__name__)
 
 ALONE_STEPS = 3  # in a row of one lane before the next one is built ahead
+SENT_TIMEOUT_S = 1.0
 CLEAR_EVERY = 256  # frames, as mlx-lm does: freed buffers of sizes that no longer come
 
 T = TypeVar("T")
@@ -75,15 +77,17 @@ class MlxThread:
 class Runner:
     """A loaded shard with its lanes. All methods but the properties run on the MLX thread."""
 
-    def __init__(self, deployment: str, epoch: int, stage: int, shard: Shard, outbox: Outbox) -> None:
+    def __init__(self, deployment: str, epoch: int, stage: int, stages: int, shard: Shard, outbox: Outbox) -> None:
         self.deployment = deployment
         self.epoch = epoch
         self.stage = stage
+        self.stages = stages
         self.shard = shard
         self.lanes = Lanes(shard.make_cache)
         self._outbox = outbox
         self._clock = outbox.clock
         self._frames = 0
+        self.gate: Gate | None = None
         self._foreseen: ForeseenStep | None = None
         self._last_lane = 0
         self._alone = 0
@@ -105,33 +109,58 @@ class Runner:
         shard.quantize_caches(request.kv_bits, request.kv_group_size)
         shard.warm_up()
         mx.clear_cache()
-        return cls(request.deployment, request.epoch, request.stage, shard, outbox)
+        return cls(request.deployment, request.epoch, request.stage, request.stages, shard, outbox)
 
-    def serve(self, parts: Iterator[bytes]) -> None:
-        """Take frames until the stream ends. Raises WireError on the first part that is not ours."""
+    @property
+    def is_fed(self) -> bool:
+        """Whether the last stage tells this one what it draws."""
+        return self.shard.is_first and not self.shard.is_last
+
+    def arrivals(self, parts: Iterator[bytes]) -> Iterator[Arrival]:
+        """The frames that a stream carries. Raises WireError on the first part that is not ours. On any thread."""
         assembler = Assembler(self.epoch)
-        self.lanes.clear()
-        self._foreseen = None
         began_s = 0.0
         for part in parts:
             began_s = began_s or time.monotonic()
             data = assembler.add(part)
             if data is not None:
-                self._take(parse_step(data), began_s)
+                frame = parse_step(data)
+                self.check(frame.header)
+                yield Arrival(frame, time.monotonic() - began_s)
                 began_s = 0.0
 
-    def _take(self, frame: StepFrame, began_s: float) -> None:
-        header = frame.header
+    def results(self, parts: Iterator[bytes]) -> Iterator[shard_pb2.ResultHeader]:
+        """The results that a stream carries. Raises WireError on the first part that is not ours. On any thread."""
+        assembler = Assembler(self.epoch)
+        for part in parts:
+            data = assembler.add(part)
+            if data is not None:
+                result = parse_result(data)
+                self.check(result)
+                yield result
+
+    def check(self, header: shard_pb2.FrameHeader | shard_pb2.ResultHeader) -> None:
+        """Raises ForeignFrame if `header` is of another deployment or epoch."""
         if header.deployment != self.deployment or header.epoch != self.epoch:
             raise ForeignFrame(f"a frame of {header.deployment}, epoch {header.epoch}; this is {self.deployment}")
+
+    def serve(self, arrivals: Iterator[Arrival]) -> None:
+        """Take frames until they end; raises what `arrivals` raises."""
+        self.lanes.clear()
+        self._foreseen = None
+        for arrival in arrivals:
+            self._take(arrival.frame, arrival.receive_s)
+
+    def _take(self, frame: StepFrame, receive_s: float) -> None:
+        header = frame.header
         started_s = time.monotonic()
-        self._clock.receive_s += started_s - began_s
+        self._clock.receive_s += receive_s
         try:
             if header.operations:
                 self._forget()
             self.lanes.apply(header.operations)
             if header.rows and not header.failure:
-                self._compute(frame, round((started_s - began_s) * 1e6), started_s)
+                self._compute(frame, round(receive_s * 1e6), started_s)
             else:
                 self._pass_on(header, started_s)
         except Exception as error:  # a step that cannot be computed fails its lane, not the stage
@@ -160,7 +189,8 @@ class Runner:
 
     def _compute(self, frame: StepFrame, receive_us: int, started_s: float) -> None:
         header = frame.header
-        cache = self.lanes.at_step(header.lane, header.step, header.rows)
+        lane = self.lanes.at_step(header.lane, header.step, header.rows)
+        fed, lane.fed = lane.fed, None
         header.times.add(receive_us=receive_us)
         form = StepForm.of(header)
         if self._foreseen is not None and self._foreseen.form == form:
@@ -169,12 +199,13 @@ class Runner:
             self._clock.foreseen_steps += 1
         else:
             self._forget()
-            ids = np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns)
             inbox = None if self.shard.is_first else _boundary(frame)
-            built = build_step(self.shard, cache, mx.array(ids), inbox, read_wanted(header))
-        _schedule(built.waited, built.states)
-        self._outbox.put(self._scheduled(header, built, started_s))
-        self._look_ahead(form, cache)
+            built = build_step(self.shard, lane.cache, _ids(header, fed), inbox, read_wanted(header))
+        lane.fed = built.fed
+        built.schedule()
+        scheduled = self._scheduled(header, built, started_s)
+        self._outbox.put(scheduled)
+        self._look_ahead(form, lane.cache, scheduled.sent)
 
     def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, started_s: float) -> Scheduled:
         def boundary_frame(compute_us: int) -> StepFrame:
@@ -188,6 +219,8 @@ class Runner:
             result = self._result(header)
             if built.draw is not None:
                 tokens = built.draw.tokens()
+                if built.fed is not None:
+                    built.fed.told.set_result(tokens)
                 result.token_ids.extend(tokens)
                 result.logprobs.extend(encode_logprobs(built.draw.logprobs(tokens)))
             header.times[-1].compute_us = compute_us
@@ -197,12 +230,14 @@ class Runner:
         frame = result_frame if self.shard.is_last else boundary_frame
         return Scheduled(partial(_wait, built.waited), frame, started_s)
 
-    def _look_ahead(self, form: StepForm, cache: ShardCache) -> None:
-        """Build the next step's graph while this one computes, where a lane has the stage to itself."""
+    def _look_ahead(self, form: StepForm, cache: ShardCache, sent: threading.Event) -> None:
+        """Build the next step's graph while other stages compute, where a lane has the pipeline to itself: once this
+        step is on its way, as building takes the interpreter, which sending needs.
+        """
         self._alone = self._alone + 1 if form.lane == self._last_lane else 0
         self._last_lane = form.lane
-        following = form.following() if self._alone >= ALONE_STEPS else None
-        if following is None:
+        following = form.following() if self._alone >= ALONE_STEPS and self.stages > 1 else None
+        if following is None or not sent.wait(SENT_TIMEOUT_S):
             return
         try:
             self._foreseen = ForeseenStep.build(self.shard, cache, following)
@@ -219,10 +254,13 @@ class Runner:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)
 
 
-def _schedule(*arrays: Any) -> None:
-    """Start computing `arrays` without waiting for them."""
-    schedule: Any = mx.async_eval  # untyped in mlx's stubs
-    schedule(*arrays)
+def _ids(header: shard_pb2.FrameHeader, fed: Fed | None) -> mx.array:
+    """The step's token ids [rows, columns]. Raises CorruptFrame."""
+    if not header.drawn:
+        return mx.array(np.array(header.token_ids, dtype=np.int32).reshape(header.rows, header.columns))
+    if fed is None:
+        raise CorruptFrame(f"lane {header.lane} has drawn nothing that its step {header.step} could follow")
+    return fed.ids()
 
 
 def _wait(arrays: Sequence[Any]) -> None:

@@ -19,6 +19,7 @@ from mlxctl.wire.identity import Identity, peer_name
 from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
 from mlxctl.worker.edge import Edge, Outbox, StepClock
 from mlxctl.worker.fetch import fetch_piece
+from mlxctl.worker.gate import Gate
 from mlxctl.worker.receive import receive_piece
 from mlxctl.worker.runner import MlxThread, Runner
 from mlxctl.worker.weights import NodeWeights
@@ -87,7 +88,9 @@ class WorkerService(ShardServicer):
         self._only(context, COORDINATOR_NAME)
         self._only_loaded(context, request.deployment, request.epoch)
         assert self._outbox is not None
-        self._edge = Edge(request.address, request.server_name, self._identity, self._outbox, request.deployment)
+        self._edge = Edge(
+            request.address, request.server_name, self._identity, self._outbox, request.deployment, feed=request.feed
+        )
         try:
             self._edge.wait_until_open(CONNECT_TIMEOUT_S)
         except grpc.FutureTimeoutError:
@@ -105,7 +108,7 @@ class WorkerService(ShardServicer):
             context.abort(grpc.StatusCode.ALREADY_EXISTS, "the edge into this stage is open already")
         context.send_initial_metadata(())
         try:
-            self._mlx.submit(lambda: runner.serve(parts)).result()
+            self._serve(runner, parts)
         except grpc.RpcError:
             log.info("the edge into this stage was closed")
         except MlxctlError as error:
@@ -116,6 +119,39 @@ class WorkerService(ShardServicer):
             self._serving.release()
         yield from ()
 
+    def _serve(self, runner: Runner, parts: Iterator[bytes]) -> None:
+        """Have the frames of `parts` computed, to their end; raises what is wrong with them."""
+        if not runner.is_fed:
+            self._mlx.submit(lambda: runner.serve(runner.arrivals(parts))).result()
+            return
+        gate = runner.gate = Gate(runner.lanes)
+        served = self._mlx.submit(lambda: runner.serve(gate.arrivals()))
+        try:
+            for arrival in runner.arrivals(parts):
+                gate.put(arrival)
+        finally:
+            gate.put(None)
+            served.result()
+
+    def feed(self, parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        deployment = dict(context.invocation_metadata()).get("deployment", "")
+        runner = self._only_loaded(context, deployment, None)
+        self._only(context, stage_name(deployment, runner.stages - 1))
+        if not runner.is_fed:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "only the first of several stages is fed")
+        context.send_initial_metadata(())
+        try:
+            for result in runner.results(parts):
+                if runner.gate is not None:
+                    runner.gate.put(result)
+        except grpc.RpcError:
+            log.info("the edge from the last stage was closed")
+        except MlxctlError as error:
+            self._failure = str(error)
+            log.error("the edge from the last stage carried a bad frame: %s", error)
+            abort(context, error)
+        yield from ()
+
     def results(self, request: shard_pb2.ResultsRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
         self._only(context, COORDINATOR_NAME)
         runner = self._only_loaded(context, request.deployment, request.epoch)
@@ -124,7 +160,7 @@ class WorkerService(ShardServicer):
         assert self._outbox is not None
         context.add_callback(self._outbox.close)
         context.send_initial_metadata(())
-        yield from self._outbox.parts()
+        yield from self._outbox.parts() if runner.shard.is_first else self._outbox.result_parts()
 
     def status(self, request: shard_pb2.StatusRequest, context: grpc.ServicerContext) -> shard_pb2.StatusReply:
         runner = self._runner

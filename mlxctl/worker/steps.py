@@ -8,6 +8,7 @@ the bytes are written into them when they come.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,18 +21,44 @@ from mlxctl.wire.frames import Frame
 from mlxctl.wire.sampling import Wanted, decode_settings
 
 StepFrame = Frame[shard_pb2.FrameHeader]
+TOLD_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What a step of an only stage draws, as the next one's input: `lazy` [rows], int32, or else what is `told` once it
+    is known.
+    """
+
+    lazy: mx.array | None
+    told: Future[list[int]]
+
+    @classmethod
+    def of(cls, draw: Draw) -> Fed:
+        return cls(draw.lazy_tokens(), Future())
+
+    def ids(self) -> mx.array:
+        """[rows, 1]. Not evaluated, or waits for another thread to tell."""
+        tokens = mx.array(self.told.result(TOLD_TIMEOUT_S), mx.int32) if self.lazy is None else self.lazy
+        return tokens[:, None]
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltStep:
     """A lazy step: `waited` is what its frame is made of, `states` are the caches. `spec` describes an activation,
-    `draw` holds the tokens on the last stage if any are wanted.
+    `draw` holds the tokens on the last stage if any are wanted, `fed` feeds them to the next step of an only stage.
     """
 
     waited: list[Any]
     states: list[Any]
     spec: str = ""
     draw: Draw | None = None
+    fed: Fed | None = None
+
+    def schedule(self) -> None:
+        """Start computing without waiting."""
+        schedule: Any = mx.async_eval  # untyped in mlx's stubs
+        schedule(self.waited, self.states, [] if self.fed is None or self.fed.lazy is None else self.fed.lazy)
 
 
 def build_step(
@@ -47,7 +74,7 @@ def build_step(
         return BuiltStep([states[-1].reshape(-1)[:1].astype(mx.float32)], states)
     assert output.logits is not None
     draw = sample(output.logits[:, -1, :], wanted.samplings, wanted.positions, wanted.recent)
-    return BuiltStep(draw.arrays, states, draw=draw)
+    return BuiltStep(draw.arrays, states, draw=draw, fed=Fed.of(draw) if shard.is_first else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,15 @@ async def test_a_corrupted_or_foreign_frame_is_refused_with_a_typed_status() -> 
             assert await asyncio.to_thread(refusal, connection, part) == status
 
 
+async def test_only_the_last_stage_feeds_the_first() -> None:
+    async with running_pipeline(local_profile(2)) as pipeline:
+        for connection in pipeline.launch.connections:
+            call = connection.stub.feed(iter([]), metadata=(("deployment", connection.deployment.id),), timeout=10)
+            with pytest.raises(grpc.RpcError) as caught:
+                await asyncio.to_thread(list, call)
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
 def refusal(connection: Any, part: bytes) -> grpc.StatusCode:
     for _ in range(50):
         call = connection.stub.forward(iter([part]), metadata=(("deployment", connection.deployment.id),), timeout=10)

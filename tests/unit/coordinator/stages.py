@@ -26,6 +26,7 @@ class Stages:
         self.caches: dict[int, list[tuple[int, ...]]] = {}
         self.stage_s: Callable[[Step], tuple[float, ...]] = lambda step: ()
         self._steps: dict[int, int] = {}
+        self._last_drawn: dict[int, list[int]] = {}
         self._draw = draw
 
     def pump(self) -> None:
@@ -56,13 +57,18 @@ class Stages:
         assert len(step.rows) == len(rows)
         assert self._steps.setdefault(step.lane, 0) == step.step
         self._steps[step.lane] += 1
-        self.caches[step.lane] = [(*held, *tokens) for held, tokens in zip(rows, step.rows, strict=True)]
-        if step.wanted is not None:
-            assert step.wanted.positions == tuple(len(held) for held in self.caches[step.lane])
-        return [self._draw(held) for held in self.caches[step.lane]] if step.wanted else []
+        given = [(token,) for token in self._last_drawn.pop(step.lane)] if step.is_ahead else step.rows
+        self.caches[step.lane] = [(*held, *tokens) for held, tokens in zip(rows, given, strict=True)]
+        if step.wanted is None:
+            return []
+        assert step.wanted.positions == tuple(len(held) for held in self.caches[step.lane])
+        self._last_drawn[step.lane] = [self._draw(held) for held in self.caches[step.lane]]
+        return self._last_drawn[step.lane]
 
     def _apply(self, operation: Operation) -> None:
         handle, others = operation.handle, operation.others
+        for changed in (handle, *others):
+            self._last_drawn.pop(changed, None)
         if operation.kind is Kind.NEW:
             self._add(handle, ())
         elif operation.kind is Kind.COPY:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlxctl.coordinator.pacing import FIRST_CHUNK_AMONG_STREAMS, LANES_PER_STAGE
 from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE, LEAST_SHARED_TOKENS, Emitted, Limits, Scheduler, Step
 from mlxctl.errors import Overloaded
-from mlxctl.request import GenerationRequest
+from mlxctl.request import GenerationRequest, Sampling
 from mlxctl.wire.sampling import Wanted
 from tests.unit.coordinator.stages import Stages, position
 
@@ -62,10 +62,56 @@ def test_the_prompts_last_token_goes_with_the_draw_so_that_no_other_touches_the_
     scheduler, stages = pipeline(stages=4)
     scheduler.submit(request(prompt_tokens=2 * 256 + 5))
     stages.pump()
-    *chunks, last = [len(step.rows[0]) for step in stages.sent]
-    assert (sum(chunks), last) == (2 * 256 + 4, 1)
-    assert [step.wanted is not None for step in stages.sent] == [False] * len(chunks) + [True]
-    assert stages.sent[-1].wanted == Wanted((), (2 * 256 + 5,))
+    *chunks, last, ahead = [len(step.rows[0]) for step in stages.sent]
+    assert (sum(chunks), last, ahead) == (2 * 256 + 4, 1, 0)
+    assert [step.wanted is not None for step in stages.sent] == [False] * len(chunks) + [True, True]
+    assert stages.sent[-2].wanted == Wanted((), (2 * 256 + 5,))
+
+
+def test_a_step_follows_the_one_in_flight_before_its_token_has_come() -> None:
+    scheduler, stages = pipeline()
+    id = scheduler.submit(request(prompt_tokens=1, max_tokens=3))
+    stages.pump()
+    assert [step.rows for step in stages.sent if step.rows] == [((10,),), ((),)]
+    stages.answer()
+    assert [step.rows for step in stages.sent if step.rows] == [((10,),), ((),), ((),)]
+    assert [step.wanted.positions for step in stages.sent if step.wanted] == [(1,), (2,), (3,)]
+    stages.finish()
+    assert scheduler.in_flight == 0 and not scheduler.cancel(id)
+
+
+def test_no_step_runs_ahead_of_the_last_token_or_of_tokens_that_penalties_need() -> None:
+    scheduler, stages = pipeline()
+    penalized = replace(request(prompt_tokens=1), sampling=Sampling(presence_penalty=1.0))
+    for asked in (request(prompt_tokens=1, max_tokens=1), penalized):
+        scheduler.submit(asked)
+        stages.pump()
+        stages.finish()
+    assert not any(step.is_ahead for step in stages.sent)
+
+
+def test_a_step_that_ran_ahead_of_the_end_changes_no_answer_and_its_token_is_shared() -> None:
+    scheduler = Scheduler(LIMITS)
+    drawn = iter([7, STOP, 9, 11, STOP, 13])
+    stages = Stages(scheduler, draw=lambda tokens: next(drawn))
+    id = scheduler.submit(request(prompt_tokens=20, max_tokens=9))
+    stages.pump()
+    emitted = stages.finish()
+    assert emitted == [Emitted(id, 7), Emitted(id, None, "stop")]
+    (entry,) = scheduler.prefixes
+    assert entry.tokens == (*range(10, 30), 7, STOP)
+    follow_up = GenerationRequest((*entry.tokens, 50, 51), 9, stop_ids=frozenset({STOP}))
+    id = scheduler.submit(follow_up)
+    stages.pump()
+    assert stages.finish()[0] == Emitted(id, 11, cached=len(entry.tokens))
+
+
+def test_lanes_that_wait_for_their_turn_come_before_steps_that_run_ahead() -> None:
+    scheduler, stages = pipeline(concurrency=8, batchable=False)
+    ids = [scheduler.submit(request(max_tokens=50)) for _ in range(8)]
+    stages.pump()
+    served = {each.id for _ in range(40) for each in stages.answer()}
+    assert served == set(ids)
 
 
 def test_sequences_are_decoded_together_in_as_many_lanes_as_there_are_stages() -> None:
@@ -243,6 +289,18 @@ def test_a_frame_that_fails_ends_the_sessions_of_its_lane_alone() -> None:
     assert stages.caches == {}
 
 
+def test_a_step_that_ran_ahead_of_one_that_failed_fails_nobody_else() -> None:
+    scheduler, stages = pipeline()
+    id = scheduler.submit(request(max_tokens=3))
+    stages.pump()
+    chunk, first, ahead = (step for step in stages.sent if step.rows)
+    scheduler.result(chunk.lane, chunk.step, [])
+    assert ahead.is_ahead
+    assert scheduler.failed(first.lane, first.step) == [id]
+    assert scheduler.failed(ahead.lane, ahead.step) == []
+    assert scheduler.in_flight == 0
+
+
 def test_the_next_turn_of_a_conversation_computes_its_new_tokens_alone() -> None:
     scheduler, stages = pipeline()
     scheduler.submit(request(prompt_tokens=300, max_tokens=5))
@@ -357,7 +415,10 @@ def test_whatever_comes_and_goes_every_answer_is_whole_and_nothing_is_left(data:
     assert (scheduler.running, scheduler.waiting, scheduler.in_flight) == (0, 0, 0)
     assert set(stages.caches) == held(stages)
     for entry in scheduler.prefixes:
-        assert stages.caches[entry.handle] == [entry.tokens]
+        (row,) = stages.caches[entry.handle]
+        assert row[: len(entry.tokens)] == entry.tokens
+        assert len(row) == len(entry.tokens) + entry.surplus
+        assert not entry.surplus or len(row) <= limits.trim_limit
     for id, chosen in wanted.items():
         first = position(chosen.prompt)
         assert answers[id] == list(range(first, first + chosen.max_tokens))

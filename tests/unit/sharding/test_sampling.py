@@ -94,6 +94,20 @@ def test_a_row_draws_the_same_token_whoever_stands_beside_it(rows: list[Sampling
     assert together == alone
 
 
+def test_tokens_that_are_fed_back_before_they_are_known_are_those_drawn() -> None:
+    rows = [Sampling(temperature=1.0, seed=3), Sampling(), Sampling(temperature=0.7, seed=4), Sampling()]
+    draw = sample(mx.random.normal((4, 50), key=mx.random.key(1)), rows, [5, 6, 7, 8])
+    lazy = draw.lazy_tokens()
+    assert lazy is not None
+    mx.eval(draw.arrays, lazy)
+    assert (lazy.tolist(), lazy.dtype) == (draw.tokens(), mx.int32)
+
+
+def test_tokens_that_may_have_to_be_drawn_again_are_not_fed_back_before_they_are_known() -> None:
+    filtered = Sampling(temperature=1.0, top_p=0.9, seed=3)
+    assert sample(mx.zeros((1, 2 * CANDIDATES)), [filtered], [5]).lazy_tokens() is None
+
+
 def test_temperature_zero_takes_what_mlx_lm_takes() -> None:
     logits = mx.random.normal((64, 100), key=mx.random.key(0)).astype(mx.bfloat16)
     greedy = make_sampler(temp=0)

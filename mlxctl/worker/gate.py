@@ -1,0 +1,94 @@
+"""Frames on their way into the first of several stages. Called by the service's threads and by the runner.
+
+The coordinator sends a lane's next frame before it knows the tokens that the last one draws; the last stage tells them
+the first one directly. Frames that do not wait may overtake those that do, but for those whose operations touch a
+lane that waits.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+from mlxctl.rpc import shard_pb2
+from mlxctl.wire.frames import Frame
+
+StepFrame = Frame[shard_pb2.FrameHeader]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A frame, and what it took from its first part to its last."""
+
+    frame: StepFrame
+    receive_s: float
+
+
+class Gate:
+    """One thread iterates `arrivals`, others put. `lanes` are the handles that exist on this stage."""
+
+    def __init__(self, lanes: Container[int]) -> None:
+        self._lanes = lanes
+        self._queue: queue.SimpleQueue[Arrival | shard_pb2.ResultHeader | None] = queue.SimpleQueue()
+        self._waiting: deque[Arrival] = deque()
+        self._drawn: dict[int, shard_pb2.ResultHeader] = {}
+
+    def put(self, item: Arrival | shard_pb2.ResultHeader | None) -> None:
+        """A frame from the coordinator, what the last stage drew, or the end."""
+        self._queue.put(item)
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Frames that can be computed, until the end."""
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, Arrival):
+                self._waiting.extend(_apart(item))
+            elif item.lane in self._lanes:
+                self._drawn[item.lane] = item
+            yield from self._released()
+
+    def _released(self) -> Iterator[Arrival]:
+        blocked: set[int] = set()
+        kept: list[Arrival] = []
+        while self._waiting:
+            arrival = self._waiting.popleft()
+            header = arrival.frame.header
+            if self._is_ready(header) and not _touched(header) & blocked:
+                self._forget(header)
+                yield arrival
+                continue
+            kept.append(arrival)
+            if not header.drawn:  # later frames may rely on its operations
+                break
+            blocked.add(header.lane)
+        self._waiting.extendleft(reversed(kept))
+
+    def _is_ready(self, header: shard_pb2.FrameHeader) -> bool:
+        """Whether `header` has its tokens; gives them to it as soon as they are known."""
+        drawn = self._drawn.get(header.lane) if header.drawn else None
+        if drawn is not None and drawn.step + 1 == header.step:
+            header.drawn = False
+            header.token_ids.extend(drawn.token_ids)
+            header.failure, header.failed_stage = drawn.failure, drawn.failed_stage
+        return not header.drawn
+
+    def _forget(self, header: shard_pb2.FrameHeader) -> None:
+        for handle in _touched(header):
+            self._drawn.pop(handle, None)
+
+
+def _apart(arrival: Arrival) -> list[Arrival]:
+    """Operations need not wait for tokens: a frame that does gets one with its operations ahead of it."""
+    header = arrival.frame.header
+    if not header.drawn or not header.operations:
+        return [arrival]
+    ahead = shard_pb2.FrameHeader(deployment=header.deployment, epoch=header.epoch, operations=header.operations)
+    del header.operations[:]
+    return [Arrival(Frame(ahead), 0.0), arrival]
+
+
+def _touched(header: shard_pb2.FrameHeader) -> set[int]:
+    """The lanes that a frame has to do with."""
+    touched = {handle for operation in header.operations for handle in (operation.handle, *operation.others)}
+    return touched | {header.lane} if header.rows else touched

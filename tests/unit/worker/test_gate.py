@@ -1,0 +1,80 @@
+"""Which frames the first of several stages computes, and when: those that wait for tokens, those that pass them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from mlxctl.rpc import shard_pb2
+from mlxctl.wire.frames import Frame
+from mlxctl.worker.gate import Arrival, Gate
+
+pytestmark = pytest.mark.unit
+
+FREE = shard_pb2.CacheOperation.FREE
+LANES = {1, 2, 3}
+
+
+def frame(lane: int, step: int, *, drawn: bool = False, frees: Iterable[int] = (), rows: int = 1) -> Arrival:
+    header = shard_pb2.FrameHeader(lane=lane, step=step, rows=rows, columns=1, drawn=drawn)
+    header.operations.extend(shard_pb2.CacheOperation(kind=FREE, handle=handle) for handle in frees)
+    return Arrival(Frame(header), 0.0)
+
+
+def result(lane: int, step: int, *tokens: int, failure: str = "") -> shard_pb2.ResultHeader:
+    return shard_pb2.ResultHeader(lane=lane, step=step, token_ids=tokens, failure=failure, failed_stage=1)
+
+
+def passed(*items: Arrival | shard_pb2.ResultHeader) -> list[shard_pb2.FrameHeader]:
+    """What comes out until the end."""
+    gate = Gate(LANES)
+    for item in (*items, None):
+        gate.put(item)
+    return [arrival.frame.header for arrival in gate.arrivals()]
+
+
+def places(*items: Arrival | shard_pb2.ResultHeader) -> list[tuple[int, int]]:
+    return [(header.lane, header.step) for header in passed(*items) if header.rows]
+
+
+def test_a_frame_with_its_own_tokens_passes_at_once() -> None:
+    assert places(frame(1, 0), frame(2, 0)) == [(1, 0), (2, 0)]
+
+
+def test_a_frame_that_follows_a_draw_gets_its_tokens() -> None:
+    header = passed(frame(1, 1, drawn=True), result(1, 0, 42))[0]
+    assert (list(header.token_ids), header.drawn) == ([42], False)
+
+
+def test_a_draw_may_come_before_the_frame_that_follows_it() -> None:
+    assert places(result(1, 0, 42), frame(1, 1, drawn=True)) == [(1, 1)]
+
+
+def test_a_frame_does_not_take_the_tokens_of_another_step() -> None:
+    assert places(result(1, 0, 42), frame(1, 2, drawn=True)) == []
+
+
+def test_other_lanes_overtake_a_frame_that_waits() -> None:
+    assert places(frame(1, 1, drawn=True), frame(2, 0), result(1, 0, 42)) == [(2, 0), (1, 1)]
+
+
+def test_operations_on_a_lane_that_waits_keep_their_place_and_so_does_all_behind_them() -> None:
+    items = (frame(1, 1, drawn=True), frame(2, 0, frees=[1]), frame(3, 0), result(1, 0, 42))
+    assert places(*items) == [(1, 1), (2, 0), (3, 0)]
+
+
+def test_operations_that_ride_on_a_waiting_frame_are_carried_out_without_it() -> None:
+    operations, waiting = passed(frame(1, 1, drawn=True, frees=[3]), result(1, 0, 42))
+    assert (operations.rows, [operation.handle for operation in operations.operations]) == (0, [3])
+    assert (waiting.rows, len(waiting.operations)) == (1, 0)
+
+
+def test_a_step_after_one_that_failed_fails_too() -> None:
+    header = passed(frame(1, 1, drawn=True), result(1, 0, failure="out of memory"))[0]
+    assert (header.failure, header.failed_stage) == ("out of memory", 1)
+
+
+def test_draws_of_lanes_that_are_gone_are_forgotten() -> None:
+    assert places(result(9, 0, 42), frame(9, 1, drawn=True)) == []
+    assert places(result(1, 0, 42), frame(2, 0, frees=[1]), frame(1, 1, drawn=True)) == [(2, 0)]
