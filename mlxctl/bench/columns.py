@@ -71,7 +71,17 @@ def of_report(report: Report, name: str) -> Columns:
         )
         for each in report.results
     }
-    return Columns(name, facts, series)
+    most = max(report.protocol.plan, default=0)
+    engine = {
+        (most, each.name, each.group): Series(
+            unit=each.unit,
+            better=each.better,
+            mean=each.summary.mean,
+            values=tuple(found.value for found in each.rounds),
+        )
+        for each in report.engine
+    }
+    return Columns(name, facts, series | engine)
 
 
 def _simulation(report: Report) -> str:

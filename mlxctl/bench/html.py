@@ -12,7 +12,7 @@ from pathlib import Path
 from mlxctl.bench.charts import Figure, figures
 from mlxctl.bench.metrics import BY_NAME
 from mlxctl.bench.report import Report, Sentence
-from mlxctl.bench.tables import figure
+from mlxctl.bench.tables import ENGINE_HEAD, engine_cells, figure
 
 STYLE_FILE = Path(__file__).with_name("report.css")
 _MARKS = {"good": "✓", "plain": "", "warning": "!", "error": "✗"}
@@ -25,6 +25,7 @@ def to_html(report: Report) -> str:
         _head(report),
         sentences(report.verdicts),
         *(_figure(each) for each in figures(report)),
+        section("The engine", table(ENGINE_HEAD, [engine_cells(each) for each in report.engine]), "engine"),
         _results(report),
         _scaling(report),
         _against(report),
@@ -74,10 +75,11 @@ def _head(report: Report) -> str:
     size = f"{model.weight_bytes / _GIB:.2f} GiB" if model.weight_bytes else None
     line = " · ".join(fact for fact in (*facts, size) if fact)
     badge = '<span class="badge">simulated devices</span>' if report.simulated_devices else ""
+    found = f"{len(report.engine)} figures" if report.engine else f"{len(report.runs)} runs"
     return (
         f"<header><h1>{escape(report.title)}{badge}</h1><p>{escape(line)}</p>"
         f'<p class="dim">{escape(report.started_at)} · suite {escape(report.protocol.suite)} · '
-        f"mlxctl {escape(report.tool.version)} · {len(report.runs)} runs</p></header>"
+        f"mlxctl {escape(report.tool.version)} · {found}</p></header>"
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -174,12 +175,18 @@ class EngineFigure(Record):
     note: str = ""
 
     @property
+    def side_medians(self) -> tuple[float, ...]:
+        """Of ours and, of a ratio, of theirs."""
+        theirs = [each.theirs for each in self.rounds if each.theirs is not None]
+        return tuple(median(side) for side in ([each.ours for each in self.rounds], theirs) if side)
+
+    @property
     def is_reached(self) -> bool | None:
         """Whether the median is what is wanted; None where nothing is."""
         if self.wanted is None:
             return None
-        median = self.summary.median
-        return median >= self.wanted if self.better == "higher" else median <= self.wanted
+        seen = self.summary.median
+        return seen >= self.wanted if self.better == "higher" else seen <= self.wanted
 
 
 class Sentence(Record):

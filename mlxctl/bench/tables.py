@@ -7,7 +7,8 @@ import io
 from collections.abc import Iterator, Sequence
 
 from mlxctl.bench.metrics import BY_NAME
-from mlxctl.bench.report import Report, Result
+from mlxctl.bench.report import EngineFigure, Report, Result
+from mlxctl.bench.statistics import Summary
 
 COLUMNS = (
     "devices",
@@ -34,22 +35,24 @@ COLUMNS = (
     "low",
     "high",
     "interval",
+    "wanted",
 )
+ENGINE_HEAD = ("figure", "median", "rounds", "95 % interval of the mean", "n", "wanted", "sides", "note")
 _MARKS = {"good": "✓", "plain": "·", "warning": "!", "error": "✗"}
 
 
 def to_csv(report: Report) -> str:
-    """One row per device count, workload and metric; empty where there is no figure."""
+    """One row per device count, workload and metric, or per figure of the engine; empty where there is no figure."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS)
     writer.writeheader()
     writer.writerows(_row(report, result) for result in report.results)
+    writer.writerows(_engine_row(each) for each in report.engine)
     return out.getvalue()
 
 
 def _row(report: Report, result: Result) -> dict[str, object]:
-    workload, summary = report.workload(result.workload), result.summary
-    interval = summary.interval
+    workload = report.workload(result.workload)
     return {
         "devices": result.devices,
         "workload": workload.id,
@@ -61,11 +64,53 @@ def _row(report: Report, result: Result) -> dict[str, object]:
         "metric": result.metric,
         "unit": result.unit,
         "better": result.better,
+        **_summary(result.summary),
+    }
+
+
+def _engine_row(each: EngineFigure) -> dict[str, object]:
+    return {
+        "workload": each.name,
+        "kind": "engine",
+        "metric": each.group,
+        "unit": each.unit,
+        "better": each.better,
+        "wanted": each.wanted,
+        **_summary(each.summary),
+    }
+
+
+def _summary(summary: Summary) -> dict[str, object]:
+    interval = summary.interval
+    return {
         **{name: getattr(summary, name) for name in COLUMNS if hasattr(summary, name) and name != "interval"},
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
         "interval": interval.method if interval else None,
     }
+
+
+def engine_cells(each: EngineFigure) -> tuple[str, ...]:
+    """A row under ENGINE_HEAD."""
+    summary, interval = each.summary, each.summary.interval
+    unit = "" if each.unit == "ratio" else f" {each.unit}"
+    return (
+        each.name,
+        f"{figure(summary.median)}{unit}",
+        f"{figure(summary.least)} to {figure(summary.most)}",
+        f"{figure(interval.low)} to {figure(interval.high)}" if interval else "too few rounds",
+        str(summary.n),
+        wanted_words(each),
+        f"{' / '.join(map(figure, each.side_medians))} {each.side_unit}" if each.unit == "ratio" else "",
+        each.note,
+    )
+
+
+def wanted_words(each: EngineFigure) -> str:
+    """`at least 0.93`, `at most 250`; empty where nothing is wanted."""
+    if each.wanted is None:
+        return ""
+    return f"at {'least' if each.better == 'higher' else 'most'} {figure(each.wanted)}"
 
 
 def to_markdown(report: Report) -> str:
@@ -78,11 +123,15 @@ def _markdown(report: Report) -> Iterator[str]:
     yield ""
     for sentence in report.verdicts:
         yield f"- {_MARKS[sentence.tone]} {sentence.text}"
-    yield from ("", "## Figures", "")
-    yield from _table(
-        ("workload", "depth", "metric", "devices", "n", "mean", "95 % interval", "median", "quartiles", "unit"),
-        [_figures(report, result) for result in report.results],
-    )
+    if report.results:
+        yield from ("", "## Figures", "")
+        yield from _table(
+            ("workload", "depth", "metric", "devices", "n", "mean", "95 % interval", "median", "quartiles", "unit"),
+            [_figures(report, result) for result in report.results],
+        )
+    if report.engine:
+        yield from ("", "## The engine", "")
+        yield from _table(ENGINE_HEAD, [engine_cells(each) for each in report.engine])
     yield from ("", "## Machine", "")
     for host in report.hosts:
         bandwidth = host.bandwidth_bytes_per_s

@@ -1,1 +1,1 @@
-"""The engine's own benchmarks: stages against one stage, against mlx-lm, against mlx_lm.server. No HTTP unless said."""
+"""The engine's own benchmarks: stages against one stage, against mlx-lm, against mlx_lm.server; and the wire."""

@@ -26,6 +26,7 @@ from mlxctl.launch.launch import Launch
 from mlxctl.launch.phases import run_phases
 from mlxctl.profile import Profile
 from mlxctl.rpc import shard_pb2
+from mlxctl.wire.threads import switch_quickly
 
 LINE_LIMIT_BYTES = 1 << 20
 
@@ -53,25 +54,35 @@ def local_profile(stages: int, model: str, **settings: Any) -> Profile:
 
 
 @asynccontextmanager
-async def running_stages(
-    profile: Profile, *, pinned: bool, batchable: bool = True, chunk_tokens: int | None = None
-) -> AsyncIterator[RunningStages]:
-    """Workers of `profile` on free ports, each pinned to a core if `pinned`; all gone at the end. Without `batchable`
-    every sequence has a lane of its own. `chunk_tokens`: see Plan.
-    """
+async def launched(profile: Profile, *, pinned: bool) -> AsyncIterator[Launch]:
+    """Loaded workers of `profile` on free ports, each pinned to a core if `pinned`; all gone at the end."""
+    switch_quickly()  # as the coordinator's process does
     launch = Launch(profile, f"bench-{secrets.token_hex(4)}", any_port=True)
     paths.make_cluster_dir(launch.name)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, paths.cluster_dir(launch.name), ignore_errors=True)
         await run_phases(PHASES, launch, lambda event: None, stack)
-        for connection in launch.connections:
-            connection.batchable = connection.batchable and batchable
-        engine = await asyncio.to_thread(PipelineEngine.of, launch, queue_limit=512, chunk_tokens=chunk_tokens)
-        stack.push_async_callback(asyncio.to_thread, engine.close)
         if pinned:
             for index, worker in enumerate(launch.workers):
                 pin(worker.id.pid, [index % len(cores())])
-        yield RunningStages(engine, launch)
+        yield launch
+
+
+@asynccontextmanager
+async def running_stages(
+    profile: Profile, *, pinned: bool, batchable: bool = True, chunk_tokens: int | None = None
+) -> AsyncIterator[RunningStages]:
+    """An engine on launched workers. Without `batchable` every sequence has a lane of its own. `chunk_tokens`: see
+    Plan.
+    """
+    async with launched(profile, pinned=pinned) as launch:
+        for connection in launch.connections:
+            connection.batchable = connection.batchable and batchable
+        engine = await asyncio.to_thread(PipelineEngine.of, launch, queue_limit=512, chunk_tokens=chunk_tokens)
+        try:
+            yield RunningStages(engine, launch)
+        finally:
+            await asyncio.to_thread(engine.close)
 
 
 def cores() -> list[int]:
@@ -99,19 +110,18 @@ def pin(pid: int, places: Sequence[int]) -> None:
 
 
 class Baseline:
-    """mlx-lm in a process of its own; see baseline.py. An async context manager."""
+    """mlx-lm in a process of its own on the cores at `places`; see baseline.py. An async context manager."""
 
-    def __init__(self, folder: Path, *, pinned: bool) -> None:
+    def __init__(self, folder: Path, places: Sequence[int] = (0,)) -> None:
         self._folder = folder
-        self._pinned = pinned
+        self._places = places
 
     async def __aenter__(self) -> Baseline:
         pipe = asyncio.subprocess.PIPE
         command = [sys.executable, "-m", "mlxctl.bench_engine.baseline", str(self._folder)]
         self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT_BYTES)
         await self._hear()
-        if self._pinned:
-            pin(self._process.pid, [0])
+        pin(self._process.pid, self._places)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -130,6 +140,10 @@ class Baseline:
     async def prefill(self, prompt: int) -> float:
         """Tok/s of one prompt of `prompt` tokens, until the first token has come."""
         return await self._ask({"do": "prefill", "prompt": prompt})
+
+    async def stream(self, ids: Sequence[int], tokens: int) -> float:
+        """Tok/s of mlx_lm.stream_generate after the prompt `ids`, reading it included."""
+        return await self._ask({"do": "stream", "ids": list(ids), "tokens": tokens})
 
     async def _ask(self, order: dict[str, Any]) -> float:
         assert self._process.stdin is not None

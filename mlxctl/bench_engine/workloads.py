@@ -13,10 +13,13 @@ from mlxctl.request import GenerationRequest
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """`tok_per_s` of all streams together while all of them ran; the slowest stage's busy share meanwhile."""
+    """`tok_per_s` of all streams together while all of them ran; the slowest stage's busy share meanwhile. Of one
+    stream `beside_computing_ms` is what a token takes while no stage computes.
+    """
 
     tok_per_s: float
     busy_share: float
+    beside_computing_ms: float
     lanes: tuple[int, ...]
 
 
@@ -43,7 +46,8 @@ async def decode(pipeline: RunningStages, prompt: int, tokens: int, sequences: i
         for task in running:
             task.cancel()
     busy_s = [end.profile.busy_s - start.profile.busy_s for start, end in zip(before, after, strict=True)]
-    return Decoded(made / (ended_s - began_s), max(busy_s) / (ended_s - began_s), lanes)
+    took_s = ended_s - began_s
+    return Decoded(made / took_s, max(busy_s) / took_s, 1000 * (took_s - sum(busy_s)) / made, lanes)
 
 
 class Stream:

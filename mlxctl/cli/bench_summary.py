@@ -10,9 +10,9 @@ from rich.text import Text
 
 from mlxctl.bench.metrics import BY_NAME, METRICS
 from mlxctl.bench.records import Workload
-from mlxctl.bench.report import Report, Result, Sentence
+from mlxctl.bench.report import EngineFigure, Report, Result, Sentence
 from mlxctl.bench.statistics import Interval
-from mlxctl.bench.tables import figure
+from mlxctl.bench.tables import engine_cells, figure, wanted_words
 
 BAR_COLUMNS = 28
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -30,8 +30,29 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield Text.assemble((report.title, "bold"), f"  {model.name}", (f" ({facts})" if facts else "", "dim"))
     if report.results:
         yield _figures(report)
+    if report.engine:
+        yield from _engine(report)
     for sentence in report.verdicts:
         yield verdict_line(sentence)
+
+
+def _engine(report: Report) -> Iterator[RenderableType]:
+    """Each figure with its spread and what is wanted, then the machine."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("figure", "median", "rounds", "wanted", ""):
+        table.add_column(title, no_wrap=title in ("median", "rounds", "wanted"))
+    for each in report.engine:
+        name, median, rounds, *_, note = engine_cells(each)
+        table.add_row(name, Text(median, _reach(each)), rounds, wanted_words(each), Text(note, "dim"))
+    yield table
+    for host in report.hosts:
+        cores = f", {host.cores} cores" if host.cores else ""
+        load = f", load {host.load_1m:.1f} at the start" if host.load_1m is not None else ""
+        yield Text(f"{host.chip}{cores}, {host.os}{load}", "dim")
+
+
+def _reach(each: EngineFigure) -> str:
+    return {True: "green", False: "yellow", None: ""}[each.is_reached]
 
 
 def verdict_line(sentence: Sentence) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.qwen3 import Model, ModelArgs
 
+from mlxctl.canary import MODEL_DIR
 from tests.tiny_models import write_weights
 
 # About 24 ms a token on one core of a server CPU.
@@ -29,6 +31,8 @@ CONFIG: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 QUANTIZATION = {"group_size": 64, "bits": 4}
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+TOKENIZER_VOCABULARY = 2048
 
 
 def write_qwen3(folder: Path, **changes: Any) -> Path:
@@ -41,4 +45,12 @@ def write_qwen3(folder: Path, **changes: Any) -> Path:
     weights = dict(tree_flatten(model.parameters()))
     path = write_weights(folder, {**config, "quantization": QUANTIZATION}, weights)
     assert json.loads((path / "config.json").read_text())["quantization"] == QUANTIZATION
+    return path
+
+
+def write_chatting_qwen3(folder: Path, **changes: Any) -> Path:
+    """A qwen3 of CONFIG with `changes` that can be asked over HTTP: with the canary's tokenizer and vocabulary."""
+    path = write_qwen3(folder, vocab_size=TOKENIZER_VOCABULARY, **changes)
+    for name in TOKENIZER:
+        shutil.copyfile(MODEL_DIR / name, path / name)
     return path
