@@ -124,7 +124,8 @@ class NodeFacts:
     """A node as the planner sees it; `sources` says for each field where its value comes from.
 
     Nodes with one `host_id` are processes of one machine and share its memory. `flops` is dense 16-bit floating-point
-    operations a second. `link_bytes_per_s` and `link_latency_s` describe the network that other hosts reach it by.
+    operations a second. `link_bytes_per_s` and `link_latency_s` describe the network that other hosts reach it by,
+    measured at the moment `link_measured_at` (ISO 8601) if they were.
     `parallel_workers` of the machine's processes compute at full speed side by side (CPU cores; one on a GPU).
     """
 
@@ -139,6 +140,7 @@ class NodeFacts:
     flops: float | None = None
     link_bytes_per_s: float | None = None
     link_latency_s: float | None = None
+    link_measured_at: str | None = None
     parallel_workers: float = 1.0
     sources: Mapping[str, Source] = field(default_factory=dict)
 

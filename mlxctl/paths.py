@@ -2,6 +2,7 @@
 
     <home>/history
     <home>/store/<key of a model>/            weights that were sent to this node (mlxctl/worker/layer_store.py)
+    <home>/links.json                         links that bench measured (mlxctl/launch/measured_links.py)
     <home>/known_hosts                        host keys that `up --accept-new-host-keys` accepted
     <home>/hub/models--<org>--<name>/         what is known of models on a hub (mlxctl/checkpoint/hub.py)
     <home>/hashes/<fingerprint>.json          hashes of the models that this machine has sent
@@ -119,6 +120,11 @@ def hashes_dir() -> Path:
 def known_hosts_file() -> Path:
     """Host keys that were new and accepted; the user's own known_hosts files are only read."""
     return home() / "known_hosts"
+
+
+def links_file() -> Path:
+    """What bench measured of the links between nodes, for the planner."""
+    return home() / "links.json"
 
 
 def wheelhouse_dir() -> Path:

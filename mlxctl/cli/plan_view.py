@@ -192,6 +192,8 @@ def _source(node: NodeFacts) -> str:
     text = f"{node.chip}, memory {bandwidth / 1e9:.3g} GB/s ({_SOURCES[from_where]})"
     if node.link_bytes_per_s:
         text += f", network {node.link_bytes_per_s / 1e9:.2g} GB/s"
+    if node.link_measured_at and node.link_latency_s:
+        text += f", {node.link_latency_s * 1e3:.2g} ms one way (measured by mlxctl bench {node.link_measured_at[:10]})"
     return text
 
 

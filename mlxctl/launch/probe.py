@@ -11,6 +11,7 @@ import psutil
 
 from mlxctl.facts import NodeFacts
 from mlxctl.launch import probe_macos
+from mlxctl.launch.measured_links import with_measured_links
 from mlxctl.launch.probe_nodes import ask_nodes
 from mlxctl.profile import Node, Profile
 
@@ -30,14 +31,15 @@ def probe_local(profile: Profile) -> tuple[NodeFacts, ...]:
 
 def known_nodes(profile: Profile) -> tuple[NodeFacts, ...]:
     """Facts of every node of `profile`, in its order, for `plan`: this machine is probed, others are asked over SSH
-    unless the profile tells their memory; then the rest is assumed. Raises AuthenticationError, LaunchError.
+    unless the profile tells their memory; then the rest is assumed. Links that were measured between them are theirs.
+    Raises AuthenticationError, LaunchError, UsageError.
     """
     known = {facts.name: facts for facts in probe_local(profile)}
     others = [node for node in profile.nodes if not node.is_local]
     known |= {node.name: _assumed(node, node.memory_bytes) for node in others if node.memory_bytes is not None}
     unknown = [node for node in others if node.name not in known]
     known |= {facts.name: facts for facts in ask_nodes(unknown)} if unknown else {}
-    return tuple(known[node.name] for node in profile.nodes)
+    return with_measured_links(profile, [known[node.name] for node in profile.nodes])
 
 
 def _assumed(node: Node, memory_bytes: int) -> NodeFacts:

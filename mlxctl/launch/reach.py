@@ -16,6 +16,7 @@ from mlxctl.launch import node_shell
 from mlxctl.launch.claims import Claim, Holder
 from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.launch import Launch, Machine
+from mlxctl.launch.measured_links import with_measured_links
 from mlxctl.launch.node_shell import NodeLook
 from mlxctl.launch.phases import FirstError, Step
 from mlxctl.launch.probe import probe_local
@@ -132,7 +133,7 @@ class Inspect:
             tasks = [group.create_task(_facts(machine)) for machine in launch.machines]
         found = {facts.name: facts for facts in local.result()}
         found |= {facts.name: facts for task in tasks for facts in task.result()}
-        launch.nodes = tuple(found[node.name] for node in launch.profile.nodes)
+        launch.nodes = with_measured_links(launch.profile, [found[node.name] for node in launch.profile.nodes])
 
     async def undo(self, launch: Launch) -> None:
         """Nothing was changed."""
