@@ -12,7 +12,9 @@ from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 LANES_PER_STAGE = 2
 BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
 LEAST_CHUNK_ALONE = 128  # smaller ones starve matrix products
-FIRST_CHUNK_AMONG_STREAMS = 32
+FIRST_CHUNK_AMONG_STREAMS = 8  # before anything is known: on a slow device even these may be felt
+COMMON_CHUNK = 16  # smaller ones only where their tokens take less than STARVED of its tokens' time
+STARVED = 1.75
 STALL = 1.2  # of a running stream's cycle: what a chunk may add to it (a gap of 3 is too much, and times vary)
 
 
@@ -42,17 +44,26 @@ def chunk_tokens(
     """Tokens of the next chunk of a prompt of which `left` are left, at most `limit`.
 
     Beside running streams, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them: the
-    slowest stage's time for it, once at every stage. Alone, chunks follow each other through the stages: small ones
-    fill them sooner, large ones waste less.
+    slowest stage's time for it, once at every stage. It is very small where even a common one delays them too much and
+    matrix products gain little by size. Alone, chunks follow each other through the stages: small ones fill them sooner,
+    large ones waste less.
     """
     sizes = [size for size in CHUNKS if size <= limit] or [limit]
     if beside_streams:
         if stream_cycle_s is None or times.chunk(sizes[0]) is None:
             return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
         fitting = [size for size in sizes if _stall_s(times, stages, size) <= STALL * stream_cycle_s]
-        return max(fitting, default=sizes[0])
+        return max([_least_worthwhile(times, sizes), *fitting])
     large = [size for size in sizes if size >= LEAST_CHUNK_ALONE] or sizes[-1:]
     return min(reversed(large), key=lambda size: _alone_s(times, stages, left, size))
+
+
+def _least_worthwhile(times: StepTimes, sizes: list[int]) -> int:
+    def token_s(size: int) -> float:
+        return _stall_s(times, 1, size) / size
+
+    common = min(COMMON_CHUNK, sizes[-1])
+    return next(size for size in sizes if token_s(size) <= STARVED * token_s(common))
 
 
 def _stall_s(times: StepTimes, stages: int, size: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlxctl.coordinator.pacing import chunk_tokens, cycle_s, lane_count
+from mlxctl.coordinator.pacing import COMMON_CHUNK, FIRST_CHUNK_AMONG_STREAMS, chunk_tokens, cycle_s, lane_count
 from mlxctl.coordinator.step_times import TRIALS, StepTimes
 
 pytestmark = pytest.mark.unit
@@ -57,9 +57,14 @@ def test_a_number_of_lanes_is_kept_unless_another_is_clearly_better() -> None:
 
 def test_a_chunk_beside_streams_fits_their_pace_and_is_small_before_anything_is_known() -> None:
     times = with_chunks(measured(2, 0.010, 0.0), 2, 0.0001)
-    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, True) == 32
+    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, True) == FIRST_CHUNK_AMONG_STREAMS
     assert chunk_tokens(times, 2, 4000, 2048, 0.100, True) > chunk_tokens(times, 2, 4000, 2048, 0.030, True)
-    assert chunk_tokens(times, 2, 4000, 2048, 0.000001, True) == 16
+    assert chunk_tokens(times, 2, 4000, 2048, 0.000001, True) == COMMON_CHUNK
+
+
+def test_where_a_token_takes_the_same_time_in_any_chunk_streams_are_delayed_by_few() -> None:
+    slow = with_chunks(measured(2, 0.002, 0.010), 2, 0.010)
+    assert chunk_tokens(slow, 2, 4000, 2048, 0.030, True) < COMMON_CHUNK
 
 
 def test_a_prompt_alone_on_one_stage_goes_in_chunks_as_large_as_may_be() -> None:
