@@ -18,8 +18,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mlxctl.coordinator.latency import Latencies
+from mlxctl.coordinator.limits import Limits
 from mlxctl.coordinator.pipeline import Pipeline
-from mlxctl.coordinator.scheduler import Emitted, Limits, Scheduler
+from mlxctl.coordinator.scheduler import Emitted, Scheduler
 from mlxctl.coordinator.step_log import StepLog
 from mlxctl.errors import ContextLengthExceeded, Degraded, MlxctlError, StageLost, TimedOut
 from mlxctl.launch.stages import Leases, StageConnection

@@ -45,8 +45,8 @@ def chunk_tokens(
 
     Beside running streams, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them: the
     slowest stage's time for it, once at every stage. It is very small where even a common one delays them too much and
-    matrix products gain little by size. Alone, chunks follow each other through the stages: small ones fill them sooner,
-    large ones waste less.
+    matrix products gain little by size. Alone, chunks follow each other through the stages: small ones fill them
+    sooner, large ones waste less.
     """
     sizes = [size for size in CHUNKS if size <= limit] or [limit]
     if beside_streams:

@@ -8,45 +8,24 @@ alike, as long as the planned KV budget has room for them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlxctl.coordinator.admission import Queue
+from mlxctl.coordinator.holdings import Holdings
 from mlxctl.coordinator.lanes import Lane, LaneBook, Operation
-from mlxctl.coordinator.pacing import LANES_PER_STAGE, chunk_tokens, cycle_s, lane_count
-from mlxctl.coordinator.prefix_cache import Held, PrefixCache, common_length
-from mlxctl.coordinator.session import Session, rounded, wanted
+from mlxctl.coordinator.limits import Limits
+from mlxctl.coordinator.pacing import chunk_tokens, cycle_s
+from mlxctl.coordinator.placement import Placement
+from mlxctl.coordinator.prefix_cache import PrefixCache, common_length
+from mlxctl.coordinator.session import Session, wanted
 from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 from mlxctl.request import FinishReason, GenerationRequest, TokenLogprob
 from mlxctl.wire.sampling import Wanted
 
 CHUNKS_PER_STAGE = 2  # in flight where nothing is decoded: one computing, one on its way
-LEAST_SHARED_TOKENS = 16  # fewer are not worth a copy
 LEAST_AWAITED_TOKENS = 64  # so many more must be shared for a request to wait until another has computed them
 PATIENCE = 4  # of so many chunks one is the oldest prompt's, however long it is
-REBALANCE_EVERY = 64  # results, and whenever sequences have left
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the stages can do. `concurrency` sequences of `context` tokens fit; `queue` more may wait.
-
-    Without `batchable` every sequence has a lane of its own; `trim_limit`: see mlxctl/sharding/caches.py.
-    """
-
-    stages: int
-    context: int
-    concurrency: int
-    queue: int
-    batchable: bool = True
-    trim_limit: float = math.inf
-    chunk_tokens: int = 256
-
-    @property
-    def cache_tokens(self) -> int:
-        """Tokens of cache that the plan has room for."""
-        return self.concurrency * rounded(self.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +77,28 @@ class Scheduler:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.times = StepTimes()
-        self.prefixes = PrefixCache(limits.trim_limit)
         self._queue = Queue(limits.queue)
         self._sessions: dict[int, Session] = {}
         self._prefilling: list[Session] = []
         self._ready: list[Session] = []
-        self._book = LaneBook()
-        self._turns: list[Lane] = []
         self._flights: dict[tuple[int, int], _Flight] = {}
+        self._open()
         self._next_id = 1
         self._decodes_since_chunk = 0
         self._round_tokens = 0
         self._chunk_turns = 0
-        self._results = 0
         self._is_unsettled = False
-        self._is_uneven = False
+
+    def _open(self) -> None:
+        """No lanes and no caches."""
+        self._book = LaneBook()
+        self._placement = Placement(self.limits, self._book, self.times)
+        self._holdings = Holdings(self.limits, self._book, self._charge_tokens)
+
+    @property
+    def prefixes(self) -> PrefixCache:
+        """Caches held of sequences that have ended."""
+        return self._holdings.prefixes
 
     @property
     def running(self) -> int:
@@ -130,7 +116,7 @@ class Scheduler:
     @property
     def lane_rows(self) -> tuple[int, ...]:
         """Sequences in each lane."""
-        return tuple(len(lane.sessions) for lane in self._book.lanes)
+        return self._placement.rows
 
     @property
     def prefilling(self) -> int:
@@ -162,10 +148,8 @@ class Scheduler:
         self._queue.clear()
         self._prefilling.clear()
         self._ready.clear()
-        self._book = LaneBook()
-        self._turns.clear()
         self._flights.clear()
-        self.prefixes.clear()
+        self._open()
 
     def result(
         self,
@@ -179,14 +163,13 @@ class Scheduler:
         flight = self._flights.pop((lane, step), None)
         if flight is None:
             return []
-        self._results += 1
         if flight.lane is None:
             if stage_s:
                 self.times.add_chunk(flight.tokens, stage_s)
             return []
         if stage_s:
             self.times.add_decode(len(flight.sessions), stage_s)
-        self._landed(flight.lane)
+        self._placement.landed(flight.lane)
         records = logprobs or [None] * len(tokens)
         drawn = zip(flight.sessions, tokens, records, strict=True)
         return [self._emit(session, token, record) for session, token, record in drawn if not session.is_over]
@@ -199,7 +182,7 @@ class Scheduler:
         sessions: Sequence[Session] = flight.sessions
         if flight.lane is not None and flight.lane in self._book.lanes:
             sessions = flight.lane.sessions
-            self._book.free(self._close(flight.lane))
+            self._book.free(self._placement.close(flight.lane))
         lost = [session for session in sessions if not session.is_over]
         for session in lost:
             session.is_broken = True
@@ -208,16 +191,14 @@ class Scheduler:
 
     def forget_prefixes(self, share: float) -> None:
         """Free the caches of at least `share` of all held tokens: the stages hold more than was planned."""
-        held = sum(held.cache_tokens for held in self.prefixes)
-        self._make_room(math.floor(held * (1 - share)))
+        self._holdings.forget(share)
 
     def next_steps(self) -> Iterator[Step]:
         """The frames to send now, in order. At the end nothing that could go out is left."""
         self._settle()
         self._admit()
-        self._place()
-        if self._is_uneven or self._results % REBALANCE_EVERY == 0:
-            self._is_uneven = not self._rebalance()
+        self._placement.place(self._ready)
+        self._placement.rebalance()
         while (step := self._next_frame()) is not None:
             yield step
         if self._book.operations:
@@ -226,14 +207,11 @@ class Scheduler:
     def _next_frame(self) -> Step | None:
         if self._chunk_is_due():
             return self._chunk()
-        lane = next(iter(self._turns), None)
-        decoding = sum(lane.in_flight > 0 for lane in self._book.lanes)
-        if lane is not None and decoding < LANES_PER_STAGE * self.limits.stages:
-            return self._decode(lane)
-        if self._turns or self._is_uneven:
-            return None
-        ahead = next((lane for lane in self._book.lanes if lane.can_run_ahead), None)
-        return None if ahead is None else self._run_ahead(ahead)
+        if (lane := self._placement.next_turn()) is not None:
+            return self._draw(lane, tuple((session.take_token(),) for session in lane.sessions))
+        if (lane := self._placement.next_ahead()) is not None:
+            return self._run_ahead(lane)
+        return None
 
     def _chunk_is_due(self) -> bool:
         """So many tokens of prompts a round of the lanes; where there are none, what keeps the stages busy."""
@@ -268,16 +246,11 @@ class Scheduler:
 
     def _prompt_done(self, session: Session) -> None:
         self._prefilling.remove(session)
-        if session.is_awaited and session.given <= self.limits.trim_limit and self._has_room(session.given):
-            self._hold(self._book.copy(session.handle, session.given), session)
+        if session.is_awaited:
+            self._holdings.hold_copy(session)
             self._admit()
         self._ready.append(session)
-        self._place()
-
-    def _decode(self, lane: Lane) -> Step:
-        self._turns.remove(lane)
-        lane.is_changed = False
-        return self._draw(lane, tuple((session.take_token(),) for session in lane.sessions))
+        self._placement.place(self._ready)
 
     def _run_ahead(self, lane: Lane) -> Step:
         for session in lane.sessions:
@@ -295,11 +268,6 @@ class Scheduler:
         step = Step(handle, self._book.take_step(handle), rows, self._book.take_operations(), drawn)
         self._flights[handle, step.step] = flight
         return step
-
-    def _landed(self, lane: Lane) -> None:
-        lane.in_flight -= 1
-        if lane in self._book.lanes and not lane.in_flight:
-            self._turns.append(lane)
 
     def _emit(self, session: Session, token: int, logprob: TokenLogprob | None) -> Emitted:
         session.drawn.append(token)
@@ -323,70 +291,21 @@ class Scheduler:
         for alone in (self._prefilling, self._ready):
             for session in [session for session in alone if session.is_over]:
                 alone.remove(session)
-                self._give_up(session.handle, session)
+                self._holdings.give_up(session.handle, session)
         for lane in list(self._book.lanes):
             gone = [session for session in lane.sessions if session.is_over]
             if gone:
                 self._leave(lane, gone)
-        self._is_uneven = True
+        self._placement.left()
 
     def _leave(self, lane: Lane, gone: list[Session]) -> None:
         for session in gone:
             if len(lane.sessions) == 1:
-                self._give_up(self._close(lane), session)
-            elif self._is_worth_keeping(session):
-                self._hold(self._book.take_out(lane, [session]), session)
+                self._holdings.give_up(self._placement.close(lane), session)
+            elif self._holdings.is_worth_holding(session):
+                self._holdings.hold(self._book.take_out(lane, [session]), session)
             else:
                 self._book.drop(lane, [session])
-
-    def _close(self, lane: Lane) -> int:
-        """End `lane`; its caches go on under the handle returned."""
-        if lane in self._turns:
-            self._turns.remove(lane)
-        return self._book.close(lane)
-
-    def _give_up(self, handle: int, session: Session) -> None:
-        """The session needs its caches no longer: keep them for prompts that begin alike, or free them."""
-        if self._is_worth_keeping(session):
-            self._hold(handle, session)
-        else:
-            self._book.free(handle)
-
-    def _is_worth_keeping(self, session: Session) -> bool:
-        """Not if it is small, broken, or has run ahead by tokens that it cannot forget."""
-        is_exact = session.given == len(session.held_tokens)
-        return (
-            session.given >= LEAST_SHARED_TOKENS
-            and not session.is_broken
-            and (is_exact or session.given <= self.limits.trim_limit)
-        )
-
-    def _hold(self, handle: int, session: Session) -> None:
-        tokens = session.held_tokens
-        for useless in self.prefixes.add(Held(handle, tokens, session.given - len(tokens))):
-            self._book.free(useless.handle)
-        self._make_room(self._free_tokens())
-
-    def _has_room(self, tokens: int) -> bool:
-        """Whether caches of so many more tokens fit beside all that runs, once others have been given up for them."""
-        room = self._free_tokens() - rounded(tokens)
-        if room >= 0:
-            self._make_room(room)
-        return room >= 0
-
-    def _free_tokens(self) -> int:
-        """Tokens of cache that no running session may come to need."""
-        alone = sum(session.charge_tokens for session in (*self._prefilling, *self._ready) if not session.is_over)
-        lanes = sum(lane.charge_tokens for lane in self._book.lanes)
-        return self.limits.cache_tokens - alone - lanes
-
-    def _make_room(self, tokens: int) -> None:
-        """Free the caches not used for longest until those held need at most `tokens` tokens."""
-        held = sum(held.cache_tokens for held in self.prefixes)
-        while held > tokens and (oldest := self.prefixes.oldest()) is not None:
-            self.prefixes.remove(oldest)
-            self._book.free(oldest.handle)
-            held -= oldest.cache_tokens
 
     def _admit(self) -> None:
         while self.running < self.limits.concurrency:
@@ -394,8 +313,9 @@ class Scheduler:
             if session is None:
                 return
             self._sessions[session.id] = session
-            self._start(session)
-            self._make_room(self._free_tokens())
+            self._holdings.begin(session)
+            (self._prefilling if session.prompt_left else self._ready).append(session)
+            self._holdings.settle()
 
     def _is_startable(self, session: Session) -> bool:
         """Not while another prompt that begins alike is being computed: afterwards it can be shared."""
@@ -406,79 +326,12 @@ class Scheduler:
             if theirs[:LEAST_AWAITED_TOKENS] != begin or len(theirs) > self.limits.trim_limit:
                 continue
             shared = common_length(body, theirs)
-            if shared >= LEAST_AWAITED_TOKENS and shared >= self._shared_tokens(body) + LEAST_AWAITED_TOKENS:
+            if shared >= LEAST_AWAITED_TOKENS and shared >= self._holdings.shared_tokens(body) + LEAST_AWAITED_TOKENS:
                 other.is_awaited = True
                 return False
         return True
 
-    def _shared_tokens(self, body: tuple[int, ...]) -> int:
-        found = self.prefixes.find(body)
-        return found[1] if found is not None else 0
-
-    def _start(self, session: Session) -> None:
-        found = self.prefixes.find(session.request.prompt[:-1])
-        if found is not None and found[1] >= LEAST_SHARED_TOKENS:
-            held, session.given = found
-            session.cached = session.given
-            session.handle = self._book.copy(held.handle, session.given)
-        else:
-            session.handle = self._book.new()
-        (self._prefilling if session.prompt_left else self._ready).append(session)
-
-    def _place(self) -> None:
-        """Give sequences whose prompts are computed their lanes."""
-        if not self._ready:
-            return
-        target = self._lane_target(len(self._ready) + sum(self.lane_rows))
-        joining: dict[int, list[Session]] = {}
-        for session in self._ready:
-            if len(self._book.lanes) < target:
-                self._book.open(session)
-                self._turns.append(self._book.lanes[-1])
-            else:
-                place = min(range(len(self._book.lanes)), key=lambda at: self._fit(at, joining.get(at, ()), session))
-                joining.setdefault(place, []).append(session)
-        for place, sessions in joining.items():
-            self._book.join(self._book.lanes[place], sessions)
-        self._ready.clear()
-
-    def _fit(self, place: int, joining: Sequence[Session], session: Session) -> tuple[int, int]:
-        lane = self._book.lanes[place]
-        return len(lane.sessions) + len(joining), abs(lane.longest - session.given)
-
-    def _lane_target(self, sequences: int) -> int:
-        if not self.limits.batchable:
-            return sequences
-        return lane_count(self.times, self.limits.stages, sequences, len(self._book.lanes))
-
-    def _rebalance(self) -> bool:
-        """Bring the number of lanes and their sizes nearer to what the measured step times say; False if a lane that is
-        to change is under way. One move at a time.
-        """
-        rows = self.lane_rows
-        if not rows or not self.limits.batchable:
-            return True
-        target = self._lane_target(sum(rows))
-        share = -(-sum(rows) // target)
-        lanes = sorted(self._book.lanes, key=lambda lane: len(lane.sessions))
-        smallest, largest = lanes[0], lanes[-1]
-        if len(rows) > target:
-            if smallest.in_flight:
-                return False
-            self._turns.remove(smallest)
-            self._book.merge(smallest, lanes[1])
-        elif len(largest.sessions) > share and (
-            len(rows) < target or len(largest.sessions) > len(smallest.sessions) + 1
-        ):
-            if largest.in_flight:
-                return False
-            self._split(largest, share, smallest if len(rows) == target else None)
-        return True
-
-    def _split(self, largest: Lane, share: int, smallest: Lane | None) -> None:
-        count = len(largest.sessions) - share
-        if smallest is not None:
-            count = (len(largest.sessions) - len(smallest.sessions)) // 2
-        self._book.split(largest, largest.sessions[-count:], smallest)
-        if smallest is None:
-            self._turns.append(self._book.lanes[-1])
+    def _charge_tokens(self) -> int:
+        """Tokens of cache that running sessions may come to need."""
+        alone = sum(session.charge_tokens for session in (*self._prefilling, *self._ready) if not session.is_over)
+        return alone + sum(lane.charge_tokens for lane in self._book.lanes)

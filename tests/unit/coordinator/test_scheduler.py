@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlxctl.coordinator.holdings import LEAST_SHARED_TOKENS
+from mlxctl.coordinator.limits import Limits
 from mlxctl.coordinator.pacing import FIRST_CHUNK_AMONG_STREAMS, LANES_PER_STAGE
-from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE, LEAST_SHARED_TOKENS, Emitted, Limits, Scheduler, Step
+from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE, Emitted, Scheduler, Step
 from mlxctl.errors import Overloaded
 from mlxctl.request import GenerationRequest, Sampling
 from mlxctl.wire.sampling import Wanted
