@@ -83,29 +83,27 @@ class Placement:
         now and then, and until it is done where sequences have left.
         """
         if self._is_uneven or self._results % REBALANCE_EVERY == 0:
-            self._is_uneven = not self._rebalanced()
+            self._is_uneven = self._move()
 
-    def _rebalanced(self) -> bool:
-        """False if a lane that is to change is under way."""
+    def _move(self) -> bool:
+        """Whether there is something to move, which waits for a lane under way, or may be followed by more."""
         rows = self.rows
         if not rows or not self._limits.batchable:
-            return True
+            return False
         target = self._target(sum(rows))
         share = -(-sum(rows) // target)
         lanes = sorted(self._book.lanes, key=lambda lane: len(lane.sessions))
         smallest, largest = lanes[0], lanes[-1]
         if len(rows) > target:
-            if smallest.in_flight:
-                return False
-            self._turns.remove(smallest)
-            self._book.merge(smallest, lanes[1])
-        elif len(largest.sessions) > share and (
-            len(rows) < target or len(largest.sessions) > len(smallest.sessions) + 1
-        ):
-            if largest.in_flight:
-                return False
-            self._split(largest, share, smallest if len(rows) == target else None)
-        return True
+            if not smallest.in_flight:
+                self._turns.remove(smallest)
+                self._book.merge(smallest, lanes[1])
+            return True
+        if len(largest.sessions) > share and (len(rows) < target or len(largest.sessions) > len(smallest.sessions) + 1):
+            if not largest.in_flight:
+                self._split(largest, share, smallest if len(rows) == target else None)
+            return True
+        return False
 
     def _split(self, largest: Lane, share: int, smallest: Lane | None) -> None:
         count = len(largest.sessions) - share
