@@ -230,8 +230,9 @@ def bare_hosts(
         for host in hosts:
             _until_set_up(host, network)
         yield TestBed(tuple(hosts), home, str(network[1]))
-    if paths.HOME_VARIABLE in os.environ:  # the next hosts have the same addresses and other keys
+    if paths.HOME_VARIABLE in os.environ:  # the next hosts have the same addresses, other keys and links
         paths.known_hosts_file().unlink(missing_ok=True)
+        paths.links_file().unlink(missing_ok=True)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def build(journal: Journal) -> Report:
         hosts=head.hosts,
         hosts_after=end.hosts if end else (),
         links=head.links,
+        links_fault=head.links_fault,
         model=head.model,
         protocol=head.protocol,
         workloads=head.workloads,

@@ -190,6 +190,8 @@ def _links(report: Report) -> str:
         )
         for link in report.links
     ]
+    if not rows and report.links_fault is not None:
+        return section("Links", f"<p class='dim'>Not measured: {escape(report.links_fault)}</p>", "links")
     return section("Links", table(("from", "to", "type", "RTT p50", "RTT p99", "bandwidth"), rows), "links")
 
 

@@ -60,12 +60,13 @@ QUICK = LinkSuite("quick", (64, 4 * KIB, 64 * KIB, MIB, 16 * MIB), 500, 5, (4 * 
 
 @dataclass(frozen=True, slots=True)
 class PairOrder:
-    """Messages from one rank to another."""
+    """Messages from one rank to another; bursts of `burst_messages`, or of as many as suit their size."""
 
     source: int
     target: int
     size_bytes: int
     round_trips: int
+    burst_messages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +160,21 @@ async def _measure_over(group: RankGroup, transport: str, suite: LinkSuite, foun
     for done, order in enumerate(todo):
         if isinstance(order, PairOrder):
             progress(f"{TITLES[transport]}: {names[order.source]} to {names[order.target]}", done, len(todo))
-            found.pairs.append(await _pair(group, transport, order, names))
+            found.pairs.append(await time_pair(group, transport, order, names))
         else:
             progress(f"{TITLES[transport]}: {order.operation.replace('_', '-')}", done, len(todo))
             found.collectives.append(await _collective(group, transport, order, len(names)))
 
 
-async def _pair(group: RankGroup, transport: str, order: PairOrder, names: Sequence[str]) -> PairResult:
+async def time_pair(group: RankGroup, transport: str, order: PairOrder, names: Sequence[str]) -> PairResult:
+    """What the ranks of `order` measured. Raises what a rank raised, RankLost, TimedOut."""
     arguments = {
         "transport": transport,
         "source": order.source,
         "target": order.target,
         "size_bytes": order.size_bytes,
         "round_trips": order.round_trips,
+        "burst_messages": order.burst_messages,
     }
     times = (await group.run(f"{TASKS}:point_to_point", arguments, TIMEOUT_S))[order.source]
     bursts = summarise(times["message_s"])

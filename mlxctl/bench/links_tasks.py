@@ -18,6 +18,8 @@ import mlx.core as mx
 
 from mlxctl.comm import Communicator
 from mlxctl.errors import CommError
+from mlxctl.launch.doctor.agent import ask
+from mlxctl.launch.doctor.system import LINUX_PATHS, MAC_COMMANDS, read_system
 
 ITEM_BYTES = 4
 ACK_BYTES = 64
@@ -97,6 +99,13 @@ def free_port(comm: Communicator, hosts: list[str]) -> int:
         return int(listener.getsockname()[1])
 
 
+def medium(comm: Communicator, addresses: list[str]) -> str:
+    """What this rank sends through, by the interface that has its address: ethernet, Wi-Fi, Thunderbolt bridge …"""
+    system = read_system(ask({"darwin": MAC_COMMANDS}, LINUX_PATHS, tempfile.gettempdir()))
+    interface = system.interface_of(addresses[comm.rank]) if system is not None else None
+    return interface.medium if interface is not None else "unknown"
+
+
 def unavailable(comm: Communicator, backend: str) -> str | None:
     """Why this rank cannot have mx.distributed over `backend`; None if nothing is known to be in the way."""
     if not mx.distributed.is_available(backend):
@@ -121,7 +130,13 @@ def join_mlx(comm: Communicator, backend: str, addresses: list[str]) -> int:
 
 
 def point_to_point(
-    comm: Communicator, transport: str, source: int, target: int, size_bytes: int, round_trips: int
+    comm: Communicator,
+    transport: str,
+    source: int,
+    target: int,
+    size_bytes: int,
+    round_trips: int,
+    burst_messages: int | None = None,
 ) -> dict[str, list[float]]:
     """Round trips from `source` to `target` and back, then bursts one way; the times, at `source` only.
 
@@ -134,7 +149,7 @@ def point_to_point(
         link = _transport(comm, transport)
         x, ack = _array(size_bytes), _array(ACK_BYTES)
         warm_up = _warm_up(size_bytes)
-        messages = max(2, min(BURST_MESSAGES, BURST_BYTES // size_bytes))
+        messages = burst_messages or max(2, min(BURST_MESSAGES, BURST_BYTES // size_bytes))
         if comm.rank == target:
             for _ in range(warm_up + round_trips):
                 link.recv(x, source)

@@ -259,8 +259,12 @@ class Protocol(Record):
     temperature: float = 0.0
 
 
+ONE_MACHINE = "one machine"
+"""The type of a link between processes of one machine."""
+
+
 class Link(Record):
-    """A measured connection between two nodes."""
+    """A measured connection: what `source` sends through, 64 bytes to `target` and back, bandwidth one way."""
 
     source: str
     target: str
@@ -284,6 +288,7 @@ class Head(Record):
     profile: str | None
     hosts: tuple[Host, ...]
     links: tuple[Link, ...] = ()
+    links_fault: str | None = None
     model: Model
     protocol: Protocol
     workloads: tuple[Workload, ...]

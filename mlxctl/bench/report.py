@@ -197,7 +197,9 @@ class Sentence(Record):
 
 
 class Report(Record):
-    """See the module. `energy` is null where no source of the machine tells it; it is never modelled."""
+    """See the module. `links_fault` says why links were not measured, if so. `energy` is null where no source of the
+    machine tells it; it is never modelled.
+    """
 
     schema_: Annotated[Literal["mlxctl.bench/1"], Field(alias="schema")] = "mlxctl.bench/1"
     id: str
@@ -214,6 +216,7 @@ class Report(Record):
     hosts: tuple[Host, ...]
     hosts_after: tuple[Host, ...] = ()
     links: tuple[Link, ...]
+    links_fault: str | None = None
     model: Model
     protocol: Protocol
     workloads: tuple[Workload, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlxctl.bench.records import Head, Run, Visit, Workload
+from mlxctl.bench.records import ONE_MACHINE, Head, Run, Visit, Workload
 from mlxctl.bench.report import Against, Breakdown, Equality, Result, Scaling, Sentence
 from mlxctl.bench.statistics import Interval
 from mlxctl.bench.thermal import is_throttled
@@ -37,7 +37,7 @@ class Findings:
 def verdicts(found: Findings) -> tuple[Sentence, ...]:
     """What is wrong first, then what was found, then what limits the trust in it."""
     parts = (_ended, _equality, _failures, _machine, _capacity, _one_stream, _together, _prompts, _bounds, _times_spent)
-    said = [sentence for part in (*parts, _predictions, _reuse, _noise, _lengths) for sentence in part(found)]
+    said = [sentence for part in (*parts, _links, _predictions, _reuse, _noise, _lengths) for sentence in part(found)]
     return tuple(sorted(said, key=lambda sentence: sentence.tone != "error"))
 
 
@@ -196,6 +196,21 @@ def _times_spent(found: Findings) -> Iterator[Sentence]:
                 f"{overlap}, {rest}."
             )
             yield Sentence(tone="plain", text=text)
+
+
+def _links(found: Findings) -> Iterator[Sentence]:
+    """The slowest between machines; within one machine none is a network."""
+    if found.head.links_fault is not None:
+        yield Sentence(tone="plain", text=f"Links were not measured: {found.head.links_fault}.")
+    networks = [link for link in found.head.links if link.bytes_per_s and link.type != ONE_MACHINE]
+    if networks:
+        slow = min(networks, key=lambda link: link.bytes_per_s or 0.0)
+        trip = f"{slow.rtt_p50_s * 1e3:.2g} ms there and back, " if slow.rtt_p50_s else ""
+        text = (
+            f"The slowest link is {slow.source} to {slow.target} ({slow.type or 'unknown'}): {trip}"
+            f"{(slow.bytes_per_s or 0.0) / 1e6:.3g} MB/s."
+        )
+        yield Sentence(tone="plain", text=text)
 
 
 def _predictions(found: Findings) -> Iterator[Sentence]:

@@ -12,7 +12,7 @@ from mlxctl.cli.output import console, say
 
 if TYPE_CHECKING:
     from mlxctl.bench.prepare import Wish
-    from mlxctl.bench.records import Head
+    from mlxctl.bench.records import Head, Link
     from mlxctl.bench.report import Report
     from mlxctl.bench.runner import Opener, Watcher
     from mlxctl.bench.suites import Suite
@@ -114,7 +114,10 @@ def _measure(
     from mlxctl.bench.prompts import load_tokenizer
     from mlxctl.bench.runner import Target, private_clusters, running_target
 
-    head = local_head(profile, text, wish, say)
+    links, fault = (
+        ((), "a running cluster holds its nodes") if cluster is not None else _links(profile, wish, wheelhouse)
+    )
+    head = local_head(profile, text, wish, say).model_copy(update={"links": links, "links_fault": fault})
     tokenizer = load_tokenizer(profile.model)
 
     def opener(watcher: Watcher) -> Opener:
@@ -123,6 +126,26 @@ def _measure(
         return private_clusters(profile, watcher, wheelhouse)
 
     return run_bench(head, wish.suite, opener, tokenizer, files)
+
+
+def _links(profile: Profile, wish: Wish, wheelhouse: Path | None) -> tuple[tuple[Link, ...], str | None]:
+    """The links between the nodes to be used, which the planner is told too; or why there are none."""
+    import asyncio
+
+    from mlxctl.bench.link_probe import kept_of_probe, probe_links
+    from mlxctl.errors import MlxctlError
+    from mlxctl.launch.measured_links import keep_links
+
+    chosen = profile.first(max(wish.counts))
+    if len(chosen.nodes) < 2:
+        return (), None
+    say("measuring links …")
+    try:
+        links = asyncio.run(probe_links(chosen, wheelhouse))
+    except MlxctlError as error:
+        return (), error.line
+    keep_links(kept_of_probe(links, chosen))
+    return links, None
 
 
 def run_bench(head: Head, suite: Suite, opener: Any, tokenizer: Any, files: list[Path]) -> Report:

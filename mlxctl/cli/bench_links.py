@@ -46,8 +46,10 @@ def links(
     as_json: Annotated[bool, typer.Option("--json", help="the report on stdout")] = False,
 ) -> None:
     """Measure messages between all nodes: latency, bandwidth, collectives; over gRPC and mx.distributed."""
+    from mlxctl.bench.link_probe import kept_of_report
     from mlxctl.bench.links import QUICK, STANDARD, Found, make_report
     from mlxctl.errors import MlxctlError, UsageError
+    from mlxctl.launch.measured_links import keep_links
     from mlxctl.profile import load_profile
 
     chosen = load_profile(profile)
@@ -67,6 +69,7 @@ def links(
     if not found.pairs and fault is not None:
         raise fault
     report = make_report(f"links of {chosen.name}", suite, found, fault)
+    keep_links(kept_of_report(report, chosen))
     if as_json:
         print(report.to_json(), end="")
     else:

@@ -70,6 +70,15 @@ def test_the_report_tells_the_truth_about_the_machine(report: Report, outputs: P
     assert all("SIMULATED DEVICES" in (outputs / name).read_text() for name in ("r.html", "r.md", "stdout"))
 
 
+def test_the_links_between_the_nodes_are_in_the_report(report: Report) -> None:
+    assert {(link.source, link.target) for link in report.links} == {
+        ("worker-1", "worker-2"),
+        ("worker-2", "worker-1"),
+    }
+    assert all(link.rtt_p50_s and link.rtt_p99_s and link.bytes_per_s for link in report.links)
+    assert {link.type for link in report.links} == {"one machine"}
+
+
 def test_every_stage_accounts_for_its_time(report: Report) -> None:
     decoding = [each for each in report.stage_times if each.workload == "tg4@64"]
     assert {(each.devices, each.stage) for each in decoding} == {(1, 0), (2, 0), (2, 1)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mlxctl.bench.load import load_report
 from mlxctl.bench.report import Report
-from tests.commands import finish, start
+from tests.commands import mlxctl
 from tests.hosts import TestBed, bare_hosts
 from tests.wheelhouses import filled_wheelhouse
 
@@ -23,14 +24,31 @@ class Hosts:
 
     def __init__(self, bed: TestBed, folder: Path, wheelhouse: Path) -> None:
         self.bed = bed
-        profile = folder / "profile.yaml"
-        profile.write_text(bed.profile("benched"))
-        self._words = ("bench", str(profile), "--wheelhouse", str(wheelhouse), "--devices", "2")
+        self.provisioning = ("--wheelhouse", str(wheelhouse))
+        self.profile = folder / "profile.yaml"
+        self.profile.write_text(bed.profile("benched"))
+        self.private = (str(self.profile), *self.provisioning, "--devices", "2")
+
+    @contextmanager
+    def cluster(self) -> Iterator[str]:
+        """A running cluster on the hosts; its name."""
+        up = mlxctl("up", str(self.profile), *self.provisioning, environment=self.bed.environment)
+        try:
+            assert up.code == 0, up.stderr
+            yield "benched"
+        finally:
+            for host in self.bed.hosts:
+                host.mend()
+            assert mlxctl("down", "benched", environment=self.bed.environment).code == 0
 
     def bench(self, file: Path, *options: str) -> Report:
-        finished = finish(start(*self._words, *options, "-o", str(file), environment=self.bed.environment))
+        finished = mlxctl("bench", *options, "-o", str(file), environment=self.bed.environment)
         assert finished.code == 0, finished.stderr
         return load_report(file)
+
+    def stored(self) -> set[str]:
+        """Files of weights that were sent to the hosts."""
+        return {f"{host.name} {name}" for host in self.bed.hosts for name in host.files() if "/store/" in name}
 
     def traces(self) -> set[str]:
         """Of ours on the hosts, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
@@ -56,19 +74,45 @@ def wire_share(report: Report) -> float:
 
 
 def test_a_slowed_link_shows_up_as_wire_time(hosts: Hosts, tmp_path: Path) -> None:
-    fast = hosts.bench(tmp_path / "fast.json", "--tg", "16", "--runs", "3,3")
+    with hosts.cluster() as name:
+        options = ("--attach", name, "--tg", "16", "--depth", "16", "--runs", "3,3")
+        fast = hosts.bench(tmp_path / "fast.json", *options)
+        hosts.bed.hosts[1].slow(200_000)
+        slow = hosts.bench(tmp_path / "slow.json", *options)
+        hosts.bed.hosts[1].mend()
     assert limiters(fast) != {"the wire between the stages"}
-    hosts.bed.hosts[1].slow(500_000)
-    slow = hosts.bench(tmp_path / "slow.json", "--tg", "16", "--runs", "3,3")
-    hosts.bed.hosts[1].mend()
     assert limiters(slow) == {"the wire between the stages"}
-    assert wire_share(slow) > 0.5 > wire_share(fast)
+    assert wire_share(slow) > 2 * wire_share(fast)
+
+
+def test_the_slowest_link_is_named(hosts: Hosts, tmp_path: Path) -> None:
+    hosts.bed.hosts[1].slow(20_000_000)
+    report = hosts.bench(tmp_path / "r.json", *hosts.private, "--pp", "16", "--runs", "1,1")
+    hosts.bed.hosts[1].mend()
+    rates = {(link.source, link.target): link.bytes_per_s or 0.0 for link in report.links}
+    assert {link.type for link in report.links} == {"ethernet"}
+    assert rates["h0", "h1"] < 2.5e6 < rates["h1", "h0"]
+    assert any(each.text.startswith("The slowest link is h0 to h1") for each in report.verdicts)
     assert not hosts.traces()
 
 
+def test_a_link_that_was_measured_is_known_to_the_next_plan(hosts: Hosts) -> None:
+    hosts.bed.hosts[1].slow(200_000_000)
+    words = ("bench", "links", str(hosts.profile), "--quick", "--no-mlx-distributed", *hosts.provisioning)
+    measured = mlxctl(*words, "-o", str(hosts.profile.with_suffix(".json")), environment=hosts.bed.environment)
+    hosts.bed.hosts[1].mend()
+    assert measured.code == 0, measured.stderr
+    planned = mlxctl("plan", str(hosts.profile), "--json", environment=hosts.bed.environment)
+    assert planned.code == 0, planned.stderr
+    nodes = {node["name"]: node for node in planned.json()["nodes"]}
+    assert nodes["h1"]["link_bytes_per_s"] < 25e6 < nodes["h0"]["link_bytes_per_s"]
+    assert {node["sources"]["link_latency_s"] for node in nodes.values()} == {"measured"}
+
+
 def test_each_node_makes_the_random_weights_of_its_own_layers_alone(hosts: Hosts, tmp_path: Path) -> None:
+    stored = hosts.stored()
     random = ("--random-weights", "canary-fp32", "--context", "256")
-    report = hosts.bench(tmp_path / "r.json", *random, "--pp", "8", "--runs", "1,1")
+    report = hosts.bench(tmp_path / "r.json", *hosts.private, *random, "--pp", "8", "--runs", "1,1")
     assert report.model.random_weights and report.results and not report.simulated_devices
     first, last = report.visits[-1].stages
     assert first.layers[1] == last.layers[0] > 0
@@ -76,5 +120,4 @@ def test_each_node_makes_the_random_weights_of_its_own_layers_alone(hosts: Hosts
     for host in hosts.bed.hosts:
         made = {name.rpartition("/")[2] for name in host.files() if "/random/" in name}
         assert "random.json" in made and not any(name.endswith(".safetensors") for name in made)
-        assert not any("/store/" in name for name in host.files())
-    assert not hosts.traces()
+    assert hosts.stored() == stored and not hosts.traces()

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from mlxctl.bench.link_probe import kept_of_report
 from mlxctl.bench.links import QUICK, STANDARD, CollectiveOrder, PairOrder, orders
 from mlxctl.bench.links_html import to_html
 from mlxctl.bench.links_report import (
@@ -31,6 +32,7 @@ from mlxctl.bench.records import Tool
 from mlxctl.bench.statistics import summarise
 from mlxctl.errors import UsageError
 from mlxctl.hardware import read_facts_file
+from mlxctl.profile import Profile
 
 pytestmark = pytest.mark.unit
 
@@ -115,6 +117,14 @@ def test_mx_distributed_is_asked_only_for_what_it_has() -> None:
     ours = {each.operation for each in orders(QUICK, "grpc", 2) if isinstance(each, CollectiveOrder)}
     assert ring == {"all_gather", "all_reduce sum", "all_reduce max", "all_reduce min"}
     assert ours == ring | {"barrier", "broadcast", "all_reduce mean"}
+
+
+def test_the_planner_keeps_links_between_machines_by_the_addresses_that_nodes_have_in_a_profile() -> None:
+    nodes = [{"name": "a", "host": "ha"}, {"name": "b", "host": "hb", "data_address": "10.1.0.2"}]
+    profile = Profile.from_json(json.dumps({"name": "p", "nodes": [*nodes, {"name": "c", "host": "ha"}]}))
+    kept = {(each.source, each.target): each for each in kept_of_report(report(("ha", "hb", "ha")), profile)}
+    assert set(kept) == {("ha", "10.1.0.2"), ("10.1.0.2", "ha")}
+    assert (kept["ha", "10.1.0.2"].round_trip_s, kept["ha", "10.1.0.2"].bytes_per_s) == (2e-3, 1e7)
 
 
 def test_bus_bandwidth_is_that_of_nccl_tests() -> None:
