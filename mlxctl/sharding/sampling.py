@@ -46,6 +46,8 @@ class Draw:
         """The same as an array [B], int32, not evaluated; None where some rows may have to be drawn again."""
         if self._unsure is not None:
             return None
+        if len(self._groups) == 1:
+            return self._groups[0][1]
         ids = mx.concatenate([ids for _, ids in self._groups])
         order = [row for index, _ in self._groups for row in index]
         return ids[mx.array([order.index(row) for row in range(self.rows)])]

@@ -192,7 +192,7 @@ class Runner:
         lane = self.lanes.at_step(header.lane, header.step, header.rows)
         fed, lane.fed = lane.fed, None
         header.times.add(receive_us=receive_us)
-        form = StepForm.of(header)
+        form = StepForm.of(header) if self.stages > 1 else None
         if self._foreseen is not None and self._foreseen.form == form:
             self._foreseen.fill(frame)
             built, self._foreseen = self._foreseen.built, None
@@ -205,7 +205,8 @@ class Runner:
         built.schedule()
         scheduled = self._scheduled(header, built, started_s)
         self._outbox.put(scheduled)
-        self._look_ahead(form, lane.cache, scheduled.sent)
+        if form is not None:
+            self._look_ahead(form, lane.cache, scheduled.sent)
 
     def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, started_s: float) -> Scheduled:
         def boundary_frame(compute_us: int) -> StepFrame:
@@ -236,7 +237,7 @@ class Runner:
         """
         self._alone = self._alone + 1 if form.lane == self._last_lane else 0
         self._last_lane = form.lane
-        following = form.following() if self._alone >= ALONE_STEPS and self.stages > 1 else None
+        following = form.following() if self._alone >= ALONE_STEPS else None
         if following is None or not sent.wait(SENT_TIMEOUT_S):
             return
         try:

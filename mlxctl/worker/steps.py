@@ -26,8 +26,8 @@ TOLD_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """What a step of an only stage draws, as the next one's input: `lazy` [rows], int32, or else what is `told` once it
-    is known.
+    """What a step of an only stage draws, as the next one's input: `lazy` [rows, 1], int32, an array of its own, as
+    another thread waits for those of the draw; or else what is `told` once it is known.
     """
 
     lazy: mx.array | None
@@ -35,12 +35,14 @@ class Fed:
 
     @classmethod
     def of(cls, draw: Draw) -> Fed:
-        return cls(draw.lazy_tokens(), Future())
+        tokens = draw.lazy_tokens()
+        return cls(None if tokens is None else tokens[:, None], Future())
 
     def ids(self) -> mx.array:
         """[rows, 1]. Not evaluated, or waits for another thread to tell."""
-        tokens = mx.array(self.told.result(TOLD_TIMEOUT_S), mx.int32) if self.lazy is None else self.lazy
-        return tokens[:, None]
+        if self.lazy is not None:
+            return self.lazy
+        return mx.array(self.told.result(TOLD_TIMEOUT_S), mx.int32)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
