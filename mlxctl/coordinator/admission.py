@@ -1,21 +1,27 @@
-"""Which request starts next: a bounded queue with two priorities. Pure; called by the scheduler."""
+"""Which request starts next: a bounded queue with two priorities. Called by the scheduler."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
 from mlxctl.coordinator.session import Session
 from mlxctl.errors import Overloaded
 
-RETRY_AFTER_S = 5
+STARTS = 8  # the last ones tell how fast places become free
+RETRY_AFTER_S = 5  # while nothing is known
+MAX_RETRY_AFTER_S = 60
 
 
 class Queue:
     """Waiting sessions, at most `limit`. Interactive ones before batch ones, each in the order in which they came."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
+        self._clock = clock
+        self._starts_s: deque[float] = deque(maxlen=STARTS)
         self._interactive: deque[Session] = deque()
         self._batch: deque[Session] = deque()
 
@@ -29,7 +35,7 @@ class Queue:
     def check(self) -> None:
         """Raises Overloaded if no other session may wait."""
         if len(self) >= self._limit:
-            raise Overloaded(f"{self._limit} requests are waiting already", retry_after_s=RETRY_AFTER_S)
+            raise Overloaded(f"{self._limit} requests are waiting already", retry_after_s=self._until_free_s())
 
     def put(self, session: Session) -> None:
         self._of(session).append(session)
@@ -46,11 +52,19 @@ class Queue:
         session = next(filter(is_startable, self), None)
         if session is not None:
             self._of(session).remove(session)
+            self._starts_s.append(self._clock())
         return session
 
     def clear(self) -> None:
         self._interactive.clear()
         self._batch.clear()
+
+    def _until_free_s(self) -> int:
+        """Seconds in which lately one session started, which is when a place becomes free."""
+        if len(self._starts_s) < 2:
+            return RETRY_AFTER_S
+        each_s = (self._clock() - self._starts_s[0]) / len(self._starts_s)
+        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(each_s)))
 
     def _of(self, session: Session) -> deque[Session]:
         return self._interactive if session.request.priority == "interactive" else self._batch
