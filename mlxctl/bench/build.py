@@ -13,8 +13,8 @@ import numpy as np
 from mlxctl.bench.equality import compare_texts
 from mlxctl.bench.journal import Journal
 from mlxctl.bench.metrics import DEFINITIONS, METRICS, Metric, is_counted, values
-from mlxctl.bench.records import Head, Run, StageSpan, Workload
-from mlxctl.bench.report import Report, Result, Spread, StageTime
+from mlxctl.bench.records import Head, Run, StageSpan, Visit, Workload
+from mlxctl.bench.report import EnergyUse, Report, Result, Spread, StageTime
 from mlxctl.bench.scaling import Times, against, breakdowns, scaling
 from mlxctl.bench.statistics import percentile, summarise
 from mlxctl.bench.verdicts import Findings, verdicts
@@ -59,6 +59,8 @@ def build(journal: Journal) -> Report:
         results=results,
         inter_token=tuple(_spreads(head.workloads, journal.runs)),
         stage_times=times,
+        energy=tuple(_energy(visits, journal.runs)) or None,
+        energy_fault=head.energy_fault,
         breakdowns=parts,
         scaling=scaled,
         against=beside,
@@ -109,6 +111,22 @@ def _spreads(workloads: Sequence[Workload], runs: Sequence[Run]) -> Iterator[Spr
                     p95_ms=percentile(gaps, 0.95),
                     p99_ms=percentile(gaps, 0.99),
                 )
+
+
+def _energy(visits: Sequence[Visit], runs: Sequence[Run]) -> Iterator[EnergyUse]:
+    for visit in visits:
+        if visit.energy is not None:
+            answers = [answer for run in runs if run.visit == visit.number for answer in run.answers]
+            yield EnergyUse(
+                visit=visit.number,
+                devices=visit.devices,
+                source=visit.energy.source,
+                seconds_s=visit.energy.seconds_s,
+                joules=visit.energy.joules,
+                watts=visit.energy.watts,
+                prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+                generated_tokens=sum(answer.completion_tokens for answer in answers),
+            )
 
 
 def _stage_times(workloads: Sequence[Workload], runs: Sequence[Run]) -> Iterator[StageTime]:

@@ -69,7 +69,7 @@ def _scaling(report: Report, key: str, title: str, kinds: Sequence[str]) -> Figu
     ideals = {name: _ideal(report, name, line) for name, line in lines.items()}
     tops = [max(result.summary.mean, (_span(result) or (0, 0))[1]) for line in lines.values() for result in line]
     plot = Plot(
-        "devices",
+        "processes of one machine (simulated devices)" if report.simulated_devices else "devices",
         "tokens a second",
         (counts[0] * 0.85, counts[-1] * 1.2),
         (0.0, top_of([*tops, *(line[-1][1] for line in ideals.values())], 1.02)),

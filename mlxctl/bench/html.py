@@ -5,11 +5,11 @@ Pure; called by the command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from mlxctl.bench.charts import Figure, figures
+from mlxctl.bench.charts import figures
 from mlxctl.bench.metrics import BY_NAME
 from mlxctl.bench.report import Report, Sentence
 from mlxctl.bench.tables import ENGINE_HEAD, engine_cells, figure
@@ -24,7 +24,7 @@ def to_html(report: Report) -> str:
     parts = [
         _head(report),
         sentences(report.verdicts),
-        *(_figure(each) for each in figures(report)),
+        *_figures(report),
         section("The engine", table(ENGINE_HEAD, [engine_cells(each) for each in report.engine]), "engine"),
         _results(report),
         _scaling(report),
@@ -83,8 +83,13 @@ def _head(report: Report) -> str:
     )
 
 
-def _figure(each: Figure) -> str:
-    return section(each.title, f"<figure>{each.body}<figcaption>{escape(each.caption)}</figcaption></figure>", each.key)
+def _figures(report: Report) -> Iterator[str]:
+    """Two in a row; one that would stand alone has the row to itself."""
+    drawn = figures(report)
+    for index, each in enumerate(drawn):
+        kind = ' class="wide"' if index == len(drawn) - 1 and index % 2 == 0 else ""
+        body = f"<figure{kind}>{each.body}<figcaption>{escape(each.caption)}</figcaption></figure>"
+        yield section(each.title, body, each.key)
 
 
 def _results(report: Report) -> str:
@@ -205,7 +210,7 @@ def _hosts(report: Report) -> str:
             (
                 host.name,
                 ", ".join(host.nodes),
-                host.chip,
+                f"{host.chip}, {host.cores} cores" if host.cores else host.chip,
                 f"{host.memory_bytes / _GIB:.1f} GiB",
                 f"{bandwidth / 1e9:.1f} GB/s ({host.bandwidth_source})" if bandwidth else "unknown",
                 host.os,
@@ -218,6 +223,19 @@ def _hosts(report: Report) -> str:
     return section("Machines", table(head, rows), "hosts")
 
 
+def _energy(report: Report) -> str:
+    if report.energy is None:
+        return f"not measured: {report.energy_fault or 'no source'}"
+    return (
+        "; ".join(
+            f"launch {each.visit + 1} ({each.devices} devices): {each.joules:.0f} J in {each.seconds_s:.0f} s, "
+            f"{each.watts:.1f} W, for {each.prompt_tokens} prompt and {each.generated_tokens} generated tokens"
+            for each in report.energy
+        )
+        + f" (CPU, GPU and Neural Engine of this machine by {report.energy[0].source}, all that ran there included)"
+    )
+
+
 def _method(report: Report) -> str:
     protocol, tool = report.protocol, report.tool
     lines = {
@@ -226,7 +244,7 @@ def _method(report: Report) -> str:
         "warm-up": protocol.warm_up,
         "stop": protocol.stop,
         "sampling": f"temperature {protocol.temperature:g}",
-        "energy": "not measured: no source",
+        "energy": _energy(report),
         "tool": f"mlxctl {tool.version}, commit {tool.commit or 'unknown'}{' with changes' if tool.dirty else ''}",
         "command": " ".join(report.argv),
         **report.definitions,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlxctl.bench import environment
+from mlxctl.bench.energy import SOURCE, energy_fault
 from mlxctl.bench.expect import Ground, expectation, model_record
 from mlxctl.bench.moments import utc_now
 from mlxctl.bench.records import Head, Host, Model, Protocol, Workload
@@ -48,11 +49,15 @@ def local_head(profile: Profile, profile_text: str, wish: Wish, say: Say) -> Hea
     used = {node.name for node in profile.nodes[: max(wish.counts)]}
     bandwidth = environment.measured_bandwidth() if local else None
     hosts = environment.hosts([node for node in nodes if node.name in used], local, bandwidth)
+    private_here = bool(local) and not wish.attached
+    no_energy = energy_fault() if private_here else "it is read of clusters of the bench's own, on this machine"
     chosen = workloads(wish.suite, _context(profile, model), profile.concurrency)
     ground = Ground(nodes, timed, hosts, model)
     return Head(
         **_common(wish, chosen, hosts, model_record(model)),
         target="attached" if wish.attached else "cluster",
+        energy_source=SOURCE if no_energy is None else None,
+        energy_fault=no_energy,
         profile=profile_text,
         expectations=tuple(expectation(profile, count, ground, chosen) for count in sorted(set(wish.counts))),
     )

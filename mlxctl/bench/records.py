@@ -187,9 +187,21 @@ class Device(Record):
     core: int | None = None
 
 
+class Energy(Record):
+    """What CPU, GPU and Neural Engine of the machine that runs the bench used over `seconds_s`, whoever used them."""
+
+    source: str
+    seconds_s: float
+    joules: float
+
+    @property
+    def watts(self) -> float:
+        return self.joules / self.seconds_s
+
+
 class Visit(Record):
-    """One launch of the cluster on the first `devices` nodes; `fault` says why it does not run, `devices_at_end` what
-    its stages held before it was taken down.
+    """One launch of the cluster on the first `devices` nodes; `fault` says why it does not run. `energy` is that of its
+    session, warm-ups included.
     """
 
     kind: Literal["visit"] = "visit"
@@ -200,6 +212,7 @@ class Visit(Record):
     fault: str | None = None
     stages: tuple[Device, ...] = ()
     thermal: Thermal | None = None
+    energy: Energy | None = None
 
 
 class Expectation(Record):
@@ -289,6 +302,8 @@ class Head(Record):
     hosts: tuple[Host, ...]
     links: tuple[Link, ...] = ()
     links_fault: str | None = None
+    energy_source: str | None = None
+    energy_fault: str | None = None
     model: Model
     protocol: Protocol
     workloads: tuple[Workload, ...]

@@ -126,6 +126,19 @@ class Against(Record):
     limiter: str | None = None
 
 
+class EnergyUse(Record):
+    """What the machine that runs the bench used during a launch's session, warm-ups included, and what came of it."""
+
+    visit: int
+    devices: int
+    source: str
+    seconds_s: float
+    joules: float
+    watts: float
+    prompt_tokens: int
+    generated_tokens: int
+
+
 class Divergence(Record):
     """The first place where two texts differ, in characters; the margin is the gap of the two likeliest tokens."""
 
@@ -197,8 +210,8 @@ class Sentence(Record):
 
 
 class Report(Record):
-    """See the module. `links_fault` says why links were not measured, if so. `energy` is null where no source of the
-    machine tells it; it is never modelled.
+    """See the module. `links_fault` says why links were not measured, if so. `energy` has a row a launch; it is null
+    where no source of the machine tells it, for the reason `energy_fault`, and never modelled.
     """
 
     schema_: Annotated[Literal["mlxctl.bench/1"], Field(alias="schema")] = "mlxctl.bench/1"
@@ -227,7 +240,8 @@ class Report(Record):
     inter_token: tuple[Spread, ...]
     stage_times: tuple[StageTime, ...]
     breakdowns: tuple[Breakdown, ...]
-    energy: None = None
+    energy: tuple[EnergyUse, ...] | None = None
+    energy_fault: str | None = None
     scaling: tuple[Scaling, ...]
     against: tuple[Against, ...]
     equality: Equality

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlxctl.bench.client import Endpoint
+from mlxctl.bench.energy import metered
 from mlxctl.bench.journal import JournalWriter
 from mlxctl.bench.measure import Meter
 from mlxctl.bench.pinning import pin_simulated
@@ -96,10 +97,12 @@ class Bench:
                 journal.write(visit)
                 return False
             journal.write(self._noted(order, target))
+            meter = stack.enter_context(metered(self.head.energy_source is not None))
             try:
                 asyncio.run(self._session(order, target, journal))
             finally:
-                journal.write(self._noted(order, target))
+                energy = meter.energy() if meter is not None else None
+                journal.write(self._noted(order, target).model_copy(update={"energy": energy}))
         return True
 
     def _noted(self, order: VisitOrder, target: Target) -> Visit:
