@@ -54,11 +54,6 @@ class Client:
         _check(measured.answers)
         return measured
 
-    async def rate(self, workload: Workload, number: int) -> float:
-        """Tok/s of all answers together, from the first request to the end of the last answer."""
-        measured = await self.run(workload, number)
-        return _tokens(measured.answers) / measured.wall_s
-
     async def beside_long_prompts(self, number: int) -> BesideLong:
         """Eight clients ask, one request after the other, until the last long prompt has had its two seconds."""
         until_s = time.perf_counter() + LONG_PROMPTS * LONG_PROMPT_EVERY_S
@@ -110,7 +105,7 @@ class OverHttp:
         async with Baseline(self.folder, places=server_places()) as baseline, self._ours() as client:
 
             async def ours(number: int) -> float:
-                return await client.rate(ONE, number)
+                return _rate(await client.run(ONE, number))
 
             async def theirs(number: int) -> float:
                 return await baseline.stream(self._ids(client.prompter, number), ONE.output_tokens)
@@ -134,15 +129,17 @@ class OverHttp:
         async with self._ours() as ours, self._theirs() as theirs:
             for client in (ours, theirs):
                 await client.run(MANY, WARM_UP)
-            pairs = await in_turn(self.rounds, lambda n: ours.rate(MANY, n), lambda n: theirs.rate(MANY, n))
+            runs = await in_turn(self.rounds, lambda n: ours.run(MANY, n), lambda n: theirs.run(MANY, n))
+            mine, others = zip(*runs, strict=True)
             yield ratio(
                 "server",
                 f"{CLIENTS} clients over HTTP: mlxctl / mlx_lm.server",
                 (OURS, THEIRS),
                 "tok/s",
-                pairs,
+                [(_rate(run), _rate(other)) for run, other in runs],
                 wanted=1.0,
-                note=f"{MANY.prompt_tokens} tokens of prompt, {MANY.output_tokens} of answer",
+                note=f"{MANY.prompt_tokens} tokens of prompt, {MANY.output_tokens} of answer; first token after "
+                f"{_first_token_s(mine):.2f} s, theirs {_first_token_s(others):.2f} s",
             )
             for client in (ours, theirs):
                 await client.run(LONG, WARM_UP)
@@ -202,6 +199,15 @@ def _check(answers: Sequence[Answer]) -> None:
     fault = next((answer.error for answer in answers if answer.error is not None), None)
     if fault is not None:
         raise RequestError(f"a request of the benchmark failed: {fault}")
+
+
+def _rate(run: Measured) -> float:
+    """Tok/s of all answers together, from the first request to the end of the last answer."""
+    return _tokens(run.answers) / run.wall_s
+
+
+def _first_token_s(runs: Sequence[Measured]) -> float:
+    return statistics.median(answer.ttft_s or answer.e2e_s for run in runs for answer in run.answers)
 
 
 def _tokens(answers: Sequence[Answer]) -> int:
