@@ -85,7 +85,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(slots=True)
 class Found:
-    """What has been measured so far: an interrupt keeps it."""
+    """What has been measured so far: an interrupt keeps it. `on_nodes` is told once the nodes are known, `on_entry` of
+    everything that comes.
+    """
 
     nodes: tuple[LinkNode, ...] = ()
     hosts: tuple[Any, ...] = ()
@@ -93,6 +95,17 @@ class Found:
     pairs: list[PairResult] = field(default_factory=list)
     collectives: list[CollectiveResult] = field(default_factory=list)
     started_at: str = field(default_factory=utc_now)
+    on_nodes: Callable[[], None] = lambda: None
+    on_entry: Callable[[TransportState | PairResult | CollectiveResult], None] = lambda entry: None
+
+    def add(self, entry: TransportState | PairResult | CollectiveResult) -> None:
+        if isinstance(entry, PairResult):
+            self.pairs.append(entry)
+        elif isinstance(entry, CollectiveResult):
+            self.collectives.append(entry)
+        else:
+            self.transports.append(entry)
+        self.on_entry(entry)
 
 
 def orders(suite: LinkSuite, transport: str, ranks: int) -> Iterator[Order]:
@@ -123,11 +136,12 @@ async def measure(group: RankGroup, suite: LinkSuite, found: Found, progress: Pr
     found.nodes = nodes_of(group.launch)
     local = [node.name for node in group.launch.profile.nodes if node.is_local]
     found.hosts = environment.hosts(group.launch.nodes, local, None)
-    found.transports.append(TransportState(name=GRPC, title=TITLES[GRPC]))
+    found.on_nodes()
+    found.add(TransportState(name=GRPC, title=TITLES[GRPC]))
     await _measure_over(group, GRPC, suite, found, progress)
     for backend in ("ring", "jaccl"):
         reason = await _join(group, backend, others)
-        found.transports.append(TransportState(name=backend, title=TITLES[backend], reason=reason))
+        found.add(TransportState(name=backend, title=TITLES[backend], reason=reason))
         if reason is None:
             await _measure_over(group, backend, suite, found, progress)
 
@@ -160,10 +174,10 @@ async def _measure_over(group: RankGroup, transport: str, suite: LinkSuite, foun
     for done, order in enumerate(todo):
         if isinstance(order, PairOrder):
             progress(f"{TITLES[transport]}: {names[order.source]} to {names[order.target]}", done, len(todo))
-            found.pairs.append(await time_pair(group, transport, order, names))
+            found.add(await time_pair(group, transport, order, names))
         else:
             progress(f"{TITLES[transport]}: {order.operation.replace('_', '-')}", done, len(todo))
-            found.collectives.append(await _collective(group, transport, order, len(names)))
+            found.add(await _collective(group, transport, order, len(names)))
 
 
 async def time_pair(group: RankGroup, transport: str, order: PairOrder, names: Sequence[str]) -> PairResult:

@@ -48,6 +48,8 @@ def links(
     """Measure messages between all nodes: latency, bandwidth, collectives; over gRPC and mx.distributed."""
     from mlxctl.bench.link_probe import kept_of_report
     from mlxctl.bench.links import QUICK, STANDARD, Found, make_report
+    from mlxctl.bench.links_journal import LinksJournal
+    from mlxctl.cli.bench_output import journal_path
     from mlxctl.errors import MlxctlError, UsageError
     from mlxctl.launch.measured_links import keep_links
     from mlxctl.profile import load_profile
@@ -60,15 +62,18 @@ def links(
         )
     files = _outputs(output or [], chosen.name)
     suite, found = QUICK if quick else STANDARD, Found()
+    title = f"links of {chosen.name}"
     fault: BaseException | None = None
     try:
-        with _progress() as progress:
+        with LinksJournal(journal_path(files)) as journal, _progress() as progress:
+            found.on_nodes = lambda: journal.begin(make_report(title, suite, found, None))
+            found.on_entry = journal.add
             _run(chosen, suite, found, progress, mlx_distributed, accept_new_host_keys, wheelhouse)
     except (KeyboardInterrupt, MlxctlError) as error:
         fault = error
     if not found.pairs and fault is not None:
         raise fault
-    report = make_report(f"links of {chosen.name}", suite, found, fault)
+    report = make_report(title, suite, found, fault)
     keep_links(kept_of_report(report, chosen))
     if as_json:
         print(report.to_json(), end="")

@@ -23,12 +23,15 @@ def down(
 ) -> None:
     """Drain a cluster, stop its workers, check that nothing is left."""
     from mlxctl.cluster import DRAIN_S
+    from mlxctl.launch.leftovers import clear_leftovers
     from mlxctl.launch.teardown import take_down
 
     if force and drain is not None:
         raise UsageError("--force does not drain, so --drain means nothing beside it", hint="give one of them")
     drain_s = DRAIN_S if drain is None else drain
     reports = [_tell(take_down(chosen, drain_s, force=force), force=force) for chosen in _chosen(name, everything)]
+    if everything and (cleared := clear_leftovers(0.0)):
+        say(f"removed what {len(cleared)} private clusters left that were killed")
     if any(report.unclean for report in reports):
         raise typer.Exit(1)
 

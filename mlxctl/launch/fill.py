@@ -14,7 +14,7 @@ from mlxctl.launch.bringup import PHASES, Load
 from mlxctl.launch.events import Report
 from mlxctl.launch.launch import Launch
 from mlxctl.launch.phases import run_phases
-from mlxctl.launch.state import PRIVATE_PREFIX
+from mlxctl.launch.state import PRIVATE_PREFIX, ClusterLock
 from mlxctl.profile import Profile
 
 FILLING = tuple(phase for phase in PHASES if not isinstance(phase, Load))
@@ -49,9 +49,9 @@ async def fill_nodes(
         wheelhouse=wheelhouse,
         separate_stores=separate_stores or {},
     )
-    paths.make_cluster_dir(launch.name)
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, paths.cluster_dir(launch.name), ignore_errors=True)
+        stack.enter_context(ClusterLock(launch.name))
         await run_phases(FILLING, launch, report, stack)
         found, plan = launch.distribution, launch.plan
         assert found is not None and plan is not None

@@ -19,10 +19,11 @@ from mlxctl.errors import LaunchError, MlxctlError, RankLost, TimedOut
 from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.gpus import gpu_environment
 from mlxctl.launch.launch import Launch
+from mlxctl.launch.leftovers import clear_leftovers
 from mlxctl.launch.log_files import NodeLog
 from mlxctl.launch.phases import FirstError, Step, run_phases
 from mlxctl.launch.reach import Connect, Inspect, Install
-from mlxctl.launch.state import PRIVATE_PREFIX
+from mlxctl.launch.state import PRIVATE_PREFIX, ClusterLock
 from mlxctl.launch.worker_process import LocalProcess, NodeProcess, Process, WorkerProcess
 from mlxctl.paths import cluster_dir, logs_dir
 from mlxctl.profile import Node, Profile
@@ -137,13 +138,12 @@ async def running_ranks(
     """A rank on each node of `profile`, until the end of the block. Raises LaunchError, AuthenticationError, …"""
     name = f"{PRIVATE_PREFIX}{secrets.token_hex(4)}"
     launch = Launch(profile, name, any_port=True, accept_new_host_keys=accept_new_host_keys, wheelhouse=wheelhouse)
-    logs_dir(name).mkdir(parents=True, mode=0o700)
-    try:
-        async with AsyncExitStack() as stack:
-            await run_phases([Connect(), Install(), Inspect(), StartRanks()], launch, report, stack)
-            yield RankGroup(launch, report)
-    finally:
-        shutil.rmtree(cluster_dir(name), ignore_errors=True)
+    clear_leftovers()
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, cluster_dir(name), ignore_errors=True)
+        stack.enter_context(ClusterLock(name))
+        await run_phases([Connect(), Install(), Inspect(), StartRanks()], launch, report, stack)
+        yield RankGroup(launch, report)
 
 
 async def _start(launch: Launch, index: int, node: Node) -> RankProcess:

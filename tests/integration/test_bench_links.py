@@ -118,6 +118,21 @@ def test_a_killed_rank_ends_the_bench_with_its_name_and_keeps_what_was_measured(
     assert json.loads((tmp_path / "l.json").read_text(encoding="utf-8"))["how_it_ended"] == "failed"
 
 
+def test_a_killed_bench_loses_nothing_and_down_removes_what_it_left(tmp_path: Path, home: Path) -> None:
+    process = start("bench", "links", "-o", str(tmp_path / "l.json"))
+    until_measured(process)
+    process.kill()
+    finish(process)
+    shown = mlxctl("bench", "show", str(tmp_path / "l.jsonl"), "-o", str(tmp_path / "again.json"))
+    assert shown.code == 0, shown.stderr
+    kept = LinksReport.model_validate_json((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert kept.how_it_ended == "failed" and kept.pairs and kept.nodes
+    left = list((home / "clusters").glob("private-*"))
+    down = mlxctl("down", "--all")
+    assert left and down.code == 0 and "private clusters" in down.stderr
+    assert not list((home / "clusters").glob("private-*"))
+
+
 def test_a_file_that_cannot_be_written_is_refused_before_anything_starts() -> None:
     finished = mlxctl("bench", "links", "-o", "links.pdf")
     assert finished.code == 2 and "no such format" in finished.stderr
