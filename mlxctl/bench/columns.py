@@ -33,11 +33,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """One file. Where `facts` (tool, model, chip …) differ, figures are not comparable; None matches nothing known."""
+    """One file. Where `facts` (tool, model, chip …) differ, figures are not comparable; None matches nothing known.
+    `notes` say what makes its figures doubtful.
+    """
 
     name: str
     facts: Mapping[str, str | None]
     series: Mapping[Key, Series] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_columns(path: Path) -> Columns:
@@ -81,7 +84,9 @@ def of_report(report: Report, name: str) -> Columns:
         )
         for each in report.engine
     }
-    return Columns(name, facts, series | engine)
+    busy = [host for host in report.hosts if host.is_busy]
+    notes = tuple(f"{host.name} was busy with something else (load {host.load_1m:.1f})" for host in busy)
+    return Columns(name, facts, series | engine, notes)
 
 
 def _simulation(report: Report) -> str:

@@ -43,12 +43,15 @@ class Row(Record):
 
 
 class Comparison(Record):
-    """`differences` say why nothing of A and B may be compared, fact by fact; empty if they may."""
+    """`differences` say why nothing of A and B may be compared, fact by fact; empty if they may. `notes` say what else
+    may have made a difference.
+    """
 
     schema_: Annotated[Literal["mlxctl.bench-compare/1"], Field(alias="schema")] = "mlxctl.bench-compare/1"
     a: str
     b: str
     differences: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     rows: tuple[Row, ...]
 
 
@@ -87,10 +90,11 @@ def parse_limit(text: str) -> Limit:
 def compare(a: Columns, b: Columns, across: Sequence[str] = (), metrics: Sequence[str] = ()) -> Comparison:
     """Row by row, of `metrics` only if any are named. Facts named in `across` may differ: then that is compared."""
     differences = tuple(_differences(a, b, across))
+    notes = tuple(f"{letter}: {note}" for letter, side in (("A", a), ("B", b)) for note in side.notes)
     keys = [*a.series, *(key for key in b.series if key not in a.series)]
     chosen = [key for key in keys if not metrics or key[2] in metrics]
     rows = [_row(key, a.series.get(key), b.series.get(key), bool(differences)) for key in chosen]
-    return Comparison(a=a.name, b=b.name, differences=differences, rows=tuple(_judged(rows)))
+    return Comparison(a=a.name, b=b.name, differences=differences, notes=notes, rows=tuple(_judged(rows)))
 
 
 def _differences(a: Columns, b: Columns, across: Sequence[str]) -> list[str]:

@@ -54,6 +54,7 @@ def to_markdown(comparison: Comparison) -> str:
     """A table, and why things were not compared."""
     lines = [f"# {comparison.b} against {comparison.a}", ""]
     lines += [f"- not comparable: {each}" for each in comparison.differences]
+    lines += [f"- {each}" for each in comparison.notes]
     lines += ["", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     lines += [f"| {' | '.join(cells(row))} |" for row in comparison.rows]
     return "\n".join(lines) + "\n"
@@ -62,12 +63,14 @@ def to_markdown(comparison: Comparison) -> str:
 def to_html(comparison: Comparison) -> str:
     """One self-contained page."""
     title = f"{comparison.b} against {comparison.a}"
-    reasons = "".join(
-        f'<li class="warning"><b>!</b><span>{escape(each)}</span></li>' for each in comparison.differences
+    reasons, notes = (
+        "".join(f'<li class="warning"><b>!</b><span>{escape(each)}</span></li>' for each in each_list)
+        for each_list in (comparison.differences, comparison.notes)
     )
     parts = [
         f"<header><h1>{escape(title)}</h1></header>",
         section("Not comparable", f'<ul class="verdicts">{reasons}</ul>' if reasons else ""),
+        section("In doubt", f'<ul class="verdicts">{notes}</ul>' if notes else ""),
         section("Change from A to B", _forest(comparison), "forest"),
         section("All figures", table(HEAD, [cells(row) for row in comparison.rows]), "figures"),
     ]

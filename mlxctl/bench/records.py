@@ -153,6 +153,10 @@ class Thermal(Record):
     battery_percent: int | None = None
 
 
+BUSY_SHARE = 0.5
+"""Of the cores: a load above this before the first run means that other programs are in the figures."""
+
+
 class Host(Record):
     """A machine. `bandwidth_bytes_per_s` is what a triad over large arrays reached, on the device that computes."""
 
@@ -167,6 +171,11 @@ class Host(Record):
     versions: dict[str, str] = {}
     load_1m: float | None = None
     thermal: Thermal | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other programs took much of its cores."""
+        return self.load_1m is not None and self.cores is not None and self.load_1m > BUSY_SHARE * self.cores
 
 
 class Device(Record):

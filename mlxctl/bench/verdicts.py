@@ -14,9 +14,6 @@ CEILING = "each token passes every stage in turn, so a pipeline cannot speed up 
 MET_BEFORE = 0.5
 """A share of a prompt that is more than a chat template's head."""
 
-BUSY_SHARE = 0.5
-"""Of the cores: a load above this before the first run means that other programs are in the figures."""
-
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -252,7 +249,7 @@ def _noise(found: Findings) -> Iterator[Sentence]:
         text = "Launches of the same cluster differ by more than their runs do; the intervals marked so allow for it."
         yield Sentence(tone="plain", text=text)
     for host in found.head.hosts:
-        if host.load_1m is not None and host.cores and host.load_1m > BUSY_SHARE * host.cores:
+        if host.is_busy:
             text = f"{host.name} was busy before the first run (load {host.load_1m:.1f} on {host.cores} cores)."
             yield Sentence(tone="warning", text=text)
     if any(is_throttled(visit.thermal) for visit in found.visits):

@@ -74,6 +74,8 @@ def _show(found: Comparison) -> None:
     out.print(f"A {found.a}   B {found.b}")
     for each in found.differences:
         out.print(f"! not comparable: {each}", style="yellow", markup=False)
+    for note in found.notes:
+        out.print(f"! {note}", style="yellow", markup=False)
     out.print(table)
 
 

@@ -53,6 +53,15 @@ def test_what_could_have_been_seen_is_told() -> None:
     assert found.detectable is not None and 0.005 < found.detectable < 0.3
 
 
+def test_a_busy_machine_is_said_to_have_been_one() -> None:
+    busy = head()
+    hosts = tuple(host.model_copy(update={"load_1m": 8.0}) for host in busy.hosts)
+    found = compare(columns(), columns(of=busy.model_copy(update={"hosts": hosts})))
+    (note,) = found.notes
+    assert note.startswith("B: ") and "busy" in note
+    assert all(note in view(found) for view in (to_html, to_markdown, to_json))
+
+
 def test_too_few_runs_are_told() -> None:
     found = row(compare(columns(runs=4), columns(runs=4, speed=slower)))
     assert (found.verdict, found.reason) == ("no evidence", "too few runs for so many rows")
