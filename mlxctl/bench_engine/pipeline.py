@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from mlxctl import paths
+from mlxctl.bench.pinning import cores, pin
 from mlxctl.coordinator.engine import PipelineEngine
 from mlxctl.launch.bringup import PHASES
 from mlxctl.launch.launch import Launch
@@ -83,30 +81,6 @@ async def running_stages(
             yield RunningStages(engine, launch)
         finally:
             await asyncio.to_thread(engine.close)
-
-
-def cores() -> list[int]:
-    """The cores that this process may use, one of each physical core first."""
-    if not hasattr(os, "sched_getaffinity"):
-        return list(range(os.cpu_count() or 1))
-    allowed = sorted(os.sched_getaffinity(0))
-    first = {_siblings(core): core for core in reversed(allowed)}
-    return sorted(allowed, key=lambda core: (core not in first.values(), core))
-
-
-def _siblings(core: int) -> str:
-    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else str(core)
-
-
-def pin(pid: int, places: Sequence[int]) -> None:
-    """Let all threads of `pid` run on the cores at `places` alone; does nothing where the system cannot."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    chosen = {cores()[place] for place in places}
-    for thread in psutil.Process(pid).threads():
-        with suppress(ProcessLookupError):
-            os.sched_setaffinity(thread.id, chosen)
 
 
 class Baseline:

@@ -16,7 +16,8 @@ from typing import IO
 
 import httpx2
 
-from mlxctl.bench_engine.pipeline import cores, local_profile, pin
+from mlxctl.bench.pinning import cores, pin
+from mlxctl.bench_engine.pipeline import local_profile
 from mlxctl.cluster import Cluster
 from mlxctl.errors import LaunchError, TimedOut
 from mlxctl.launch.processes import free_ports

@@ -17,10 +17,11 @@ from typing import Any, Self
 
 import grpc
 
+from mlxctl.bench.pinning import cores, pin
 from mlxctl.bench.report import EngineFigure
 from mlxctl.bench_engine.echo import EPOCH, METHOD, SERVICE
 from mlxctl.bench_engine.figure import plain
-from mlxctl.bench_engine.pipeline import cores, launched, local_profile, pin
+from mlxctl.bench_engine.pipeline import launched, local_profile
 from mlxctl.coordinator.pipeline import Pipeline
 from mlxctl.errors import LaunchError, MlxctlError
 from mlxctl.launch.certificates import CertificateAuthority
