@@ -20,6 +20,7 @@ IN_PROCESS = frozenset({"single", "streams", "prefill"})
 AGAINST_SERVER = frozenset({"server", "chat"})
 
 PROMPT_TOKENS = 16
+PROMPT_WARM_UPS = 2  # the first ones try sizes of chunks
 UNBATCHED_SEQUENCES = 4
 CONTEXT = 2048
 MLX_LM = "mlx-lm"
@@ -151,7 +152,7 @@ class EngineBench:
         return [figure, plain("streams", name, stages, "of the time", busy, wanted=0.9)]
 
     async def _prefill(self, one: RunningStages, several: RunningStages) -> EngineFigure:
-        for pipeline in (one, several):
+        for pipeline in (one, several) * PROMPT_WARM_UPS:
             await prefill(pipeline, self.long_prompt_tokens)
         pairs = await in_turn(
             self.rounds,

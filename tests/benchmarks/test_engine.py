@@ -49,7 +49,7 @@ def test_stages_against_one_and_against_mlx_lm(
 ) -> None:
     folder = write_chatting_qwen3(tmp_path)
     groups = ("single", "streams", "prefill")
-    bench = EngineBench(str(folder), folder, 2, 2, (8,), groups, tokens=24, long_prompt_tokens=512)
+    bench = EngineBench(str(folder), folder, 2, 2, (8,), groups, tokens=16, long_prompt_tokens=256)
     assert len(measured(bench, benchmark, capsys)) == 6
 
 
