@@ -39,30 +39,31 @@ def lane_count(times: StepTimes, stages: int, sequences: int, now: int) -> int:
 
 
 def chunk_tokens(
-    times: StepTimes, stages: int, left: int, limit: int, stream_cycle_s: float | None, beside_streams: bool
+    times: StepTimes, stages: int, left: int, limit: int, stream_cycle_s: float | None, streams: int, prompts: int = 1
 ) -> int:
-    """Tokens of the next chunk of a prompt of which `left` are left, at most `limit`.
+    """Tokens of the next chunk of `prompts` of which `left` tokens are left together, at most `limit`.
 
-    Beside running streams, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them: the
-    slowest stage's time for it, once at every stage. It is very small where even a common one delays them too much and
-    matrix products gain little by size. Alone, chunks follow each other through the stages: small ones fill them
-    sooner, large ones waste less.
+    Beside running `streams`, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them:
+    the slowest stage's time for it, once at every stage. The more prompts wait for each stream, the longer it may. It
+    is very small where even a common one delays them too much and matrix products gain little by size. Alone, chunks
+    follow each other through the stages: small ones fill them sooner, large ones waste less.
     """
     sizes = [size for size in CHUNKS if size <= limit] or [limit]
-    if beside_streams:
+    if streams:
         if stream_cycle_s is None or times.chunk(sizes[0]) is None:
             return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
-        fitting = [size for size in sizes if _stall_s(times, stages, size) <= STALL * stream_cycle_s]
-        return max([_least_worthwhile(times, sizes), *fitting])
+        most_s = STALL * stream_cycle_s * max(1.0, prompts / streams)
+        fitting = [size for size in sizes if _stall_s(times, stages, size) <= most_s]
+        common = min(COMMON_CHUNK, sizes[-1])
+        return max([common if prompts > streams else _least_worthwhile(times, sizes, common), *fitting])
     large = [size for size in sizes if size >= LEAST_CHUNK_ALONE] or sizes[-1:]
     return min(reversed(large), key=lambda size: _alone_s(times, stages, left, size))
 
 
-def _least_worthwhile(times: StepTimes, sizes: list[int]) -> int:
+def _least_worthwhile(times: StepTimes, sizes: list[int], common: int) -> int:
     def token_s(size: int) -> float:
         return _stall_s(times, 1, size) / size
 
-    common = min(COMMON_CHUNK, sizes[-1])
     return next(size for size in sizes if token_s(size) <= STARVED * token_s(common))
 
 

@@ -225,8 +225,9 @@ class Scheduler:
     def _chunk_size(self) -> int:
         lanes, limits = self._book.lanes, self.limits
         left = sum(session.prompt_left for session in self._prefilling)
-        stream_s = cycle_s(self.times, sum(self.lane_rows), len(lanes)) if lanes else None
-        return chunk_tokens(self.times, limits.stages, left, limits.chunk_tokens, stream_s, bool(lanes))
+        streams, prompts = sum(self.lane_rows), len(self._prefilling)
+        stream_s = cycle_s(self.times, streams, len(lanes)) if lanes else None
+        return chunk_tokens(self.times, limits.stages, left, limits.chunk_tokens, stream_s, streams, prompts)
 
     def _chunk(self) -> Step:
         session = self._next_prompt()

@@ -57,24 +57,30 @@ def test_a_number_of_lanes_is_kept_unless_another_is_clearly_better() -> None:
 
 def test_a_chunk_beside_streams_fits_their_pace_and_is_small_before_anything_is_known() -> None:
     times = with_chunks(measured(2, 0.010, 0.0), 2, 0.0001)
-    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, True) == FIRST_CHUNK_AMONG_STREAMS
-    assert chunk_tokens(times, 2, 4000, 2048, 0.100, True) > chunk_tokens(times, 2, 4000, 2048, 0.030, True)
-    assert chunk_tokens(times, 2, 4000, 2048, 0.000001, True) == COMMON_CHUNK
+    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, 1) == FIRST_CHUNK_AMONG_STREAMS
+    assert chunk_tokens(times, 2, 4000, 2048, 0.100, 1) > chunk_tokens(times, 2, 4000, 2048, 0.030, 1)
+    assert chunk_tokens(times, 2, 4000, 2048, 0.000001, 1) == COMMON_CHUNK
 
 
 def test_where_a_token_takes_the_same_time_in_any_chunk_streams_are_delayed_by_few() -> None:
     slow = with_chunks(measured(2, 0.002, 0.010), 2, 0.010)
-    assert chunk_tokens(slow, 2, 4000, 2048, 0.030, True) < COMMON_CHUNK
+    assert chunk_tokens(slow, 2, 4000, 2048, 0.030, 1) < COMMON_CHUNK
+
+
+def test_the_more_prompts_wait_for_each_stream_the_longer_a_chunk_may_delay_it() -> None:
+    slow = with_chunks(measured(2, 0.002, 0.010), 2, 0.010)
+    one, many = (chunk_tokens(slow, 2, 4000, 2048, 0.030, 1, prompts) for prompts in (1, 20))
+    assert chunk_tokens(slow, 2, 4000, 2048, 0.030, 20, 20) == one < COMMON_CHUNK < many
 
 
 def test_a_prompt_alone_on_one_stage_goes_in_chunks_as_large_as_may_be() -> None:
-    assert chunk_tokens(StepTimes(), 1, 9000, 1024, None, False) == 1024
-    assert chunk_tokens(with_chunks(StepTimes(), 1, 0.001, 0.05), 1, 9000, 2048, None, False) == 2048
+    assert chunk_tokens(StepTimes(), 1, 9000, 1024, None, 0) == 1024
+    assert chunk_tokens(with_chunks(StepTimes(), 1, 0.001, 0.05), 1, 9000, 2048, None, 0) == 2048
 
 
 def test_over_several_stages_chunks_are_small_enough_to_fill_them_and_large_enough_to_be_worth_it() -> None:
-    cheap = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 0.001), 4, 4000, 2048, None, False)
-    dear = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 1.0), 4, 4000, 2048, None, False)
+    cheap = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 0.001), 4, 4000, 2048, None, 0)
+    dear = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 1.0), 4, 4000, 2048, None, 0)
     assert cheap == 128 < dear
 
 
@@ -83,7 +89,7 @@ def test_a_cold_first_measurement_does_not_settle_a_size_for_good() -> None:
     times.add_chunk(1024, [10.0])
     for _ in range(TRIALS):
         times.add_chunk(256, [0.1])
-    assert chunk_tokens(times, 1, 8192, 1024, None, False) == 1024
+    assert chunk_tokens(times, 1, 8192, 1024, None, 0) == 1024
 
 
 def test_times_are_medians_of_the_last_ones_and_of_the_nearest_smaller_size() -> None:
