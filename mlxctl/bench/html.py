@@ -84,10 +84,10 @@ def _head(report: Report) -> str:
 
 
 def _figures(report: Report) -> Iterator[str]:
-    """Two in a row; one that would stand alone has the row to itself."""
+    """Two in a row; one that is left over stands in the middle of its own."""
     drawn = figures(report)
     for index, each in enumerate(drawn):
-        kind = ' class="wide"' if index == len(drawn) - 1 and index % 2 == 0 else ""
+        kind = ' class="alone"' if index == len(drawn) - 1 and index % 2 == 0 else ""
         body = f"<figure{kind}>{each.body}<figcaption>{escape(each.caption)}</figcaption></figure>"
         yield section(each.title, body, each.key)
 
