@@ -20,7 +20,7 @@ CALL_TIMEOUT_S = 10.0
 STORE_TIMEOUT_S = 60.0
 LEASE_S = 10.0
 LEASE_EVERY_S = 2.0
-LEASE_TIMEOUT_S = 5.0
+LEASE_TIMEOUT_S = LEASE_S - LEASE_EVERY_S  # as long as the worker lives anyway: a machine may stall for some seconds
 
 
 @dataclass(frozen=True, slots=True)
