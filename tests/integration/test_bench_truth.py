@@ -50,6 +50,7 @@ def held_up(pid: int) -> Iterator[None]:
         process.resume()
 
 
+@pytest.mark.slow
 def test_a_slowed_stage_shows_up_as_that_stages_computing(tmp_path: Path) -> None:
     profile = load_profile(None, {"name": f"slowed-{os.getpid()}"})
     suite = only(STANDARD, decode_tokens=24, depths=(0,), least_runs=3, most_runs=3)
@@ -67,6 +68,7 @@ def test_a_slowed_stage_shows_up_as_that_stages_computing(tmp_path: Path) -> Non
     assert {each.limiter for each in found.against} == {"computing on worker-2"}
 
 
+@pytest.mark.slow
 def test_a_wrong_cut_is_an_error_in_red(tmp_path: Path) -> None:
     model = wrong_cut.write_checkpoint(tmp_path)
     files = ("-o", str(tmp_path / "r.json"), "-o", str(tmp_path / "r.html"))
