@@ -149,6 +149,10 @@ class Host:
         temporary = {name for name in self.files() if not name.startswith(self.home)}
         return {*self.processes(), *(f"port {port}" for port in self.ports()), *temporary}
 
+    def leftovers(self) -> set[str]:
+        """Traces, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
+        return {trace for trace in self.traces() if not trace.startswith("/tmp/mlx/")}
+
     def node(self, **fields: Any) -> Node:
         """As a profile names it."""
         return Node(
@@ -184,6 +188,10 @@ class TestBed:
             key = host.run("ssh-keygen -y -f /etc/hostkeys/key").split()
             with known.open("a") as file:
                 file.write(f"{host.address} {key[0]} {key[1]}\n")
+
+    def leftovers(self) -> set[str]:
+        """Of all hosts."""
+        return {trace for host in self.hosts for trace in host.leftovers()}
 
     def profile(self, name: str, nodes: Sequence[Node] = (), **fields: Any) -> str:
         """YAML of a profile of `nodes` (default: all hosts)."""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from mlxctl.wire.identity import Identity
-from mlxctl.wire.parts import PART_BYTES, Assembler, split
+from mlxctl.wire.parts import PART_BYTES, join, split
 from mlxctl.wire.service import OPTIONS
 from mlxctl.wire.threads import switch_quickly
 
@@ -26,14 +26,9 @@ SHORT_ANSWER = b"."
 
 def echo(parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
     """Each frame as it came; one of several parts gets a short answer."""
-    assembler = Assembler(EPOCH)
-    answered = 0
-    for part in parts:
-        frame = assembler.add(part)
-        if frame is not None:
-            answer = frame if len(frame) <= PART_BYTES else SHORT_ANSWER
-            yield from split([answer], epoch=EPOCH, frame_id=answered)
-            answered += 1
+    for number, frame in enumerate(join(parts, epoch=EPOCH)):
+        answer = frame if len(frame) <= PART_BYTES else SHORT_ANSWER
+        yield from split([answer], epoch=EPOCH, frame_id=number)
 
 
 def main() -> None:

@@ -127,9 +127,7 @@ class OverHttp:
     async def server(self) -> AsyncIterator[EngineFigure]:
         """Eight clients against mlx_lm.server, alone and while long prompts arrive."""
         async with self._ours() as ours, self._theirs() as theirs:
-            for client in (ours, theirs):
-                await client.run(MANY, WARM_UP)
-            runs = await in_turn(self.rounds, lambda n: ours.run(MANY, n), lambda n: theirs.run(MANY, n))
+            runs = await self._in_turn(MANY, ours, theirs)
             mine, others = zip(*runs, strict=True)
             yield ratio(
                 "server",
@@ -158,9 +156,7 @@ class OverHttp:
     async def chat(self) -> AsyncIterator[EngineFigure]:
         """All turns of a conversation, each with everything said before: our time / mlx_lm.server's."""
         async with self._ours() as ours, self._theirs() as theirs:
-            for client in (ours, theirs):
-                await client.run(CHAT, WARM_UP)
-            runs = await in_turn(self.rounds, lambda n: ours.run(CHAT, n), lambda n: theirs.run(CHAT, n))
+            runs = await self._in_turn(CHAT, ours, theirs)
         said = [f"{_tokens(side[-1].answers)} tokens, {_cached(side[-1].answers)}" for side in zip(*runs, strict=True)]
         yield ratio(
             "chat",
@@ -172,6 +168,12 @@ class OverHttp:
             better="lower",
             note=f"{said[0]}; theirs {said[1]}",
         )
+
+    async def _in_turn(self, workload: Workload, ours: Client, theirs: Client) -> list[tuple[Measured, Measured]]:
+        """The rounds of `workload`, once both sides have run it unmeasured."""
+        for client in (ours, theirs):
+            await client.run(workload, WARM_UP)
+        return await in_turn(self.rounds, lambda n: ours.run(workload, n), lambda n: theirs.run(workload, n))
 
     @asynccontextmanager
     async def _ours(self) -> AsyncIterator[Client]:

@@ -27,7 +27,7 @@ from mlxctl.errors import LaunchError, MlxctlError
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.identity import Identity, PrivateKey
-from mlxctl.wire.parts import Assembler, Buffer, split
+from mlxctl.wire.parts import Buffer, join, split
 from mlxctl.wire.service import COORDINATOR_NAME, OPTIONS, channel, stage_name
 from mlxctl.wire.threads import switch_quickly
 
@@ -110,7 +110,7 @@ class Echo:
         )
         self._frames: queue.SimpleQueue[Sequence[Buffer] | None] = queue.SimpleQueue()
         self._call = self._channel.stream_stream(f"/{SERVICE}/{METHOD}")(self._parts())
-        self._assembler = Assembler(EPOCH)
+        self._answers = join(self._call, epoch=EPOCH)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -129,8 +129,7 @@ class Echo:
     def _trip_us(self, data: bytes) -> float:
         began_s = time.perf_counter()
         self._frames.put([data])
-        while self._assembler.add(next(self._call)) is None:
-            pass
+        next(self._answers)
         return (time.perf_counter() - began_s) * 1e6
 
     def _parts(self) -> Iterator[bytes]:

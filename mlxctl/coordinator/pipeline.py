@@ -16,7 +16,7 @@ from mlxctl.errors import LaunchError, MlxctlError, StageLost
 from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.frames import Frame, parse_result
-from mlxctl.wire.parts import Assembler, split
+from mlxctl.wire.parts import join, split
 from mlxctl.wire.sampling import write_wanted
 from mlxctl.wire.service import rpc_error
 
@@ -77,12 +77,9 @@ class Pipeline:
             yield from split(Frame(header).buffers(), epoch=header.epoch, frame_id=next(self._ids))
 
     def _read_results(self) -> None:
-        assembler = Assembler(self._deployment.epoch)
         try:
-            for part in self._results:
-                data = assembler.add(part)
-                if data is not None:
-                    self._on_result(parse_result(data))
+            for data in join(self._results, epoch=self._deployment.epoch):
+                self._on_result(parse_result(data))
             self._lost(self.stages[-1].lost("the worker closed the stream of results"))
         except grpc.RpcError as error:
             self._lost(self.stages[-1].unreachable(error))

@@ -118,3 +118,12 @@ class Assembler:
         partial.frame[offset:end] = payload
         partial.filled_bytes = end
         return self._open.pop(frame_id).frame if end == total_bytes else None
+
+
+def join(parts: Iterable[bytes], *, epoch: int) -> Iterator[memoryview]:
+    """Yield the frames that the parts of one stream make up, each once it is whole. Raises as `Assembler.add`."""
+    assembler = Assembler(epoch)
+    for part in parts:
+        frame = assembler.add(part)
+        if frame is not None:
+            yield frame

@@ -31,7 +31,7 @@ from mlxctl.sharding import (
     load_model,
 )
 from mlxctl.wire.frames import Frame, parse_result, parse_step
-from mlxctl.wire.parts import Assembler
+from mlxctl.wire.parts import Assembler, join
 from mlxctl.wire.sampling import encode_logprobs, read_wanted
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled
 from mlxctl.worker.gate import Arrival, Gate
@@ -131,13 +131,10 @@ class Runner:
 
     def results(self, parts: Iterator[bytes]) -> Iterator[shard_pb2.ResultHeader]:
         """The results that a stream carries. Raises WireError on the first part that is not ours. On any thread."""
-        assembler = Assembler(self.epoch)
-        for part in parts:
-            data = assembler.add(part)
-            if data is not None:
-                result = parse_result(data)
-                self.check(result)
-                yield result
+        for data in join(parts, epoch=self.epoch):
+            result = parse_result(data)
+            self.check(result)
+            yield result
 
     def check(self, header: shard_pb2.FrameHeader | shard_pb2.ResultHeader) -> None:
         """Raises ForeignFrame if `header` is of another deployment or epoch."""

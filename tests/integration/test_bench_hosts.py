@@ -50,10 +50,6 @@ class Hosts:
         """Files of weights that were sent to the hosts."""
         return {f"{host.name} {name}" for host in self.bed.hosts for name in host.files() if "/store/" in name}
 
-    def traces(self) -> set[str]:
-        """Of ours on the hosts, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
-        return {trace for host in self.bed.hosts for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
-
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory, filled_wheelhouse: Path) -> Iterator[Hosts]:
@@ -93,7 +89,7 @@ def test_the_slowest_link_is_named(hosts: Hosts, tmp_path: Path) -> None:
     assert {link.type for link in report.links} == {"ethernet"}
     assert rates["h0", "h1"] < 2.5e6 < rates["h1", "h0"]
     assert any(each.text.startswith("The slowest link is h0 to h1") for each in report.verdicts)
-    assert not hosts.traces()
+    assert not hosts.bed.leftovers()
 
 
 def test_a_link_that_was_measured_is_known_to_the_next_plan(hosts: Hosts) -> None:
@@ -120,4 +116,4 @@ def test_each_node_makes_the_random_weights_of_its_own_layers_alone(hosts: Hosts
     for host in hosts.bed.hosts:
         made = {name.rpartition("/")[2] for name in host.files() if "/random/" in name}
         assert "random.json" in made and not any(name.endswith(".safetensors") for name in made)
-    assert hosts.stored() == stored and not hosts.traces()
+    assert hosts.stored() == stored and not hosts.bed.leftovers()

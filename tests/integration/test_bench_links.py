@@ -158,10 +158,6 @@ class Hosts:
     def start(self, *options: str) -> subprocess.Popen[str]:
         return start(*self._words, *options, environment=self.bed.environment)
 
-    def traces(self) -> set[str]:
-        """Of ours on the hosts, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
-        return {trace for host in self.bed.hosts for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
-
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory, filled_wheelhouse: Path) -> Iterator[Hosts]:
@@ -185,7 +181,7 @@ def test_a_slow_link_between_hosts_is_measured_and_nothing_stays(hosts: Hosts, t
     assert slow.link_bytes_per_s < 25e6 < fast.link_bytes_per_s
     planned = mlxctl("plan", "--simulate", str(tmp_path / "l.yaml"))
     assert planned.code == 0, planned.stderr
-    assert not hosts.traces()
+    assert not hosts.bed.leftovers()
 
 
 @pytest.mark.ssh
@@ -194,7 +190,7 @@ def test_mx_distributed_is_measured_between_hosts_if_asked_for(hosts: Hosts, tmp
     assert finished.code == 0, finished.stderr
     report = LinksReport.model_validate_json((tmp_path / "l.json").read_text(encoding="utf-8"))
     assert {each.transport for each in report.pairs} == {"grpc", "ring"}
-    assert not report.one_host and not hosts.traces()
+    assert not report.one_host and not hosts.bed.leftovers()
 
 
 @pytest.mark.ssh
@@ -204,6 +200,6 @@ def test_ranks_on_hosts_end_with_a_launcher_that_is_killed(hosts: Hosts, tmp_pat
     process.kill()
     finish(process)
     until_s = time.monotonic() + 10
-    while hosts.traces() and time.monotonic() < until_s:
+    while hosts.bed.leftovers() and time.monotonic() < until_s:
         time.sleep(0.1)
-    assert not hosts.traces()
+    assert not hosts.bed.leftovers()

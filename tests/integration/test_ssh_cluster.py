@@ -63,7 +63,7 @@ class Cluster:
 
     def assert_nothing_left(self, home: Path) -> None:
         """Within the promised 10 s."""
-        until(lambda: not our_processes(home) and not any(traces(host) for host in self.hosts), 10)
+        until(lambda: not our_processes(home) and not any(host.leftovers() for host in self.hosts), 10)
         assert read_state(self.name) is None
 
 
@@ -92,11 +92,6 @@ def cluster_on(bed: TestBed, folder: Path, wheelhouse: Path, home: Path) -> Iter
 def cluster(kept_bed: TestBed, tmp_path: Path, filled_wheelhouse: Path, home: Path) -> Iterator[Cluster]:
     with cluster_on(kept_bed, tmp_path, filled_wheelhouse, home) as cluster:
         yield cluster
-
-
-def traces(host: Host) -> set[str]:
-    """Processes, ports and temporary files, but for the kernels that MLX compiles and keeps where it runs on a CPU."""
-    return {trace for trace in host.traces() if not trace.startswith("/tmp/mlx/")}
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
@@ -214,7 +209,7 @@ def test_workers_end_with_a_killed_coordinator_and_up_again_sends_nothing(cluste
     assert cluster.up().code == 0
     os.kill(cluster.state.coordinator.pid, signal.SIGKILL)
     until(lambda: not any(host.ports() for host in cluster.hosts), timeout_s=2)
-    until(lambda: not any(traces(host) for host in cluster.hosts), timeout_s=5)
+    until(lambda: not any(host.leftovers() for host in cluster.hosts), timeout_s=5)
     down = cluster.down()
     assert down.code == 0 and "h1: nothing of it is left there" in down.stderr
     again = cluster.up()
@@ -232,7 +227,7 @@ def test_down_ends_what_a_dead_coordinator_cannot(cluster: Cluster) -> None:
     assert host.ports()
     down = cluster.down()
     assert down.code == 0 and "h0: ended pid" in down.stderr
-    assert not traces(host)
+    assert not host.leftovers()
 
 
 def test_workers_end_when_their_launcher_hangs(cluster: Cluster) -> None:
@@ -324,7 +319,7 @@ def test_a_link_cut_while_weights_are_sent_is_named_and_the_rest_is_sent_next_ti
     failed = finish(up)
     assert failed.code in (1, 5) and "error: node h1, stage 1: " in failed.stderr
     host.mend()
-    until(lambda: not any(traces(each) for each in cluster.hosts), timeout_s=15)
+    until(lambda: not any(each.leftovers() for each in cluster.hosts), timeout_s=15)
     again = cluster.up()
     assert again.code == 0, again.stderr
     assert "Weights [h1]: " in again.stderr and " were there" in again.stderr
