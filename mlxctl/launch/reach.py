@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlxctl.checkpoint import read_model_facts
+from mlxctl.checkpoint import beside_loop, read_model_facts
 from mlxctl.errors import LaunchError
 from mlxctl.facts import NodeFacts
 from mlxctl.launch import node_shell
@@ -35,7 +36,7 @@ class ReadModel:
         yield None, f"the configuration and headers of {launch.profile.model}"
 
     async def run(self, launch: Launch, report: Report) -> None:
-        launch.model = await asyncio.to_thread(read_model_facts, launch.profile.model)
+        launch.model = await beside_loop(partial(read_model_facts, launch.profile.model))
         report(PhaseEvent(self.title, "running", detail=f"{launch.model.name}, {len(launch.model.layers)} layers"))
 
     async def undo(self, launch: Launch) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlxctl import paths
-from mlxctl.checkpoint import ModelWeights, model_files, open_weights, origin_of
+from mlxctl.checkpoint import ModelWeights, beside_loop, model_files, open_weights, origin_of
 from mlxctl.errors import StoreFull
 from mlxctl.launch.phases import FirstError
 from mlxctl.launch.stages import StageConnection
@@ -97,7 +98,7 @@ class Distribution:
         distant = [c for c, place in zip(self._connections, self.places, strict=True) if not place.folder]
         if not distant:
             return
-        weights = await asyncio.to_thread(self._open, distant[0].stage.node)
+        weights = await beside_loop(partial(self._open, distant[0].stage.node))
         key = weights.manifest.key
         asked = [(connection, _needed_files(weights, connection.stage, files), key) for connection in distant]
         replies = await self._ask(asked)
