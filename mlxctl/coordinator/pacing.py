@@ -12,6 +12,7 @@ from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 LANES_PER_STAGE = 2
 BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
 LEAST_CHUNK_ALONE = 128  # smaller ones starve matrix products
+FIRST_CHUNK_ALONE = 256  # from here sizes are tried by doubling and halving, as far as it pays
 FIRST_CHUNK_AMONG_STREAMS = 8  # before anything is known: on a slow device even these may be felt
 COMMON_CHUNK = 16  # smaller ones only where their tokens take less than STARVED of its tokens' time
 STARVED = 1.75
@@ -56,8 +57,16 @@ def chunk_tokens(
         fitting = [size for size in sizes if _stall_s(times, stages, size) <= most_s]
         common = min(COMMON_CHUNK, sizes[-1])
         return max([common if prompts > streams else _least_worthwhile(times, sizes, common), *fitting])
-    large = [size for size in sizes if size >= LEAST_CHUNK_ALONE] or sizes[-1:]
-    return min(reversed(large), key=lambda size: _alone_s(times, stages, left, size))
+    ladder = [size for size in sizes if size >= LEAST_CHUNK_ALONE and size.bit_count() == 1] or sizes[-1:]
+    return min(reversed(_worth_trying(times, ladder)), key=lambda size: _alone_s(times, stages, left, size))
+
+
+def _worth_trying(times: StepTimes, ladder: list[int]) -> list[int]:
+    """The sizes of `ladder` that are known, and the next ones: each new size costs a device some cold steps."""
+    known = [place for place, size in enumerate(ladder) if times.is_tried(size)]
+    if not known:
+        return [min(ladder, key=lambda size: abs(size - FIRST_CHUNK_ALONE))]
+    return ladder[max(0, known[0] - 1) : known[-1] + 2]
 
 
 def _least_worthwhile(times: StepTimes, sizes: list[int], common: int) -> int:
@@ -73,6 +82,6 @@ def _stall_s(times: StepTimes, stages: int, size: int) -> float:
 
 
 def _alone_s(times: StepTimes, stages: int, left: int, size: int) -> float:
-    """Until the last chunk has passed the last stage; in chunks' own time where nothing was measured yet."""
+    """Until the last chunk has passed the last stage; in a token's own time where nothing was measured yet."""
     chunk_s = times.hoped_chunk_s(size) or float(size)
     return (max(1.0, left / size) + stages - 1) * chunk_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -66,15 +67,30 @@ class StepTimes:
 
         return StepTime(at(known.slowest_s, one.slowest_s), at(known.total_s, one.total_s))
 
+    def is_tried(self, tokens: int) -> bool:
+        """Whether chunks of this size were measured."""
+        return tokens in self._chunks
+
     def hoped_chunk_s(self, tokens: int) -> float | None:
-        """The slowest stage's time for a chunk: the least measured; before TRIALS of this size, what it would take at
-        the best pace of any size, so that every size gets its trials. First times are cold and say little.
+        """The slowest stage's time for a chunk: the least measured; before TRIALS of this size the best to hope for,
+        so that a size that may pay gets its trials. First times are cold and say little.
         """
-        paces = [min(sample.slowest_s for sample in samples) / size for size, samples in self._chunks.items()]
-        if not paces:
+        least_s = {size: min(sample.slowest_s for sample in samples) for size, samples in self._chunks.items()}
+        if not least_s:
             return None
-        samples = self._chunks.get(tokens, ())
-        return min(sample.slowest_s for sample in samples) if len(samples) >= TRIALS else min(paces) * tokens
+        tried_s = {size: least_s[size] for size, samples in self._chunks.items() if len(samples) >= TRIALS}
+        at_best_pace_s = tokens * min(known_s / size for size, known_s in least_s.items())
+        return tried_s.get(tokens) or min(at_best_pace_s, _extrapolated_s(tried_s, tokens))
+
+
+def _extrapolated_s(tried_s: Mapping[int, float], tokens: int) -> float:
+    """On the line through the next two smaller sizes, as larger chunks may take less a token; infinite without."""
+    smaller = sorted(size for size in tried_s if size < tokens)[-2:]
+    if len(smaller) < 2:
+        return math.inf
+    low, high = smaller
+    slope_s = max(0.0, tried_s[high] - tried_s[low]) / (high - low)
+    return tried_s[high] + slope_s * (tokens - high)
 
 
 def _add(times: dict[int, deque[StepTime]], size: int, stage_s: Sequence[float]) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mlxctl.coordinator.pacing import COMMON_CHUNK, FIRST_CHUNK_AMONG_STREAMS, chunk_tokens, cycle_s, lane_count
+from mlxctl.coordinator.pacing import (
+    COMMON_CHUNK,
+    FIRST_CHUNK_ALONE,
+    FIRST_CHUNK_AMONG_STREAMS,
+    chunk_tokens,
+    cycle_s,
+    lane_count,
+)
 from mlxctl.coordinator.step_times import TRIALS, StepTimes
 
 pytestmark = pytest.mark.unit
@@ -74,7 +81,6 @@ def test_the_more_prompts_wait_for_each_stream_the_longer_a_chunk_may_delay_it()
 
 
 def test_a_prompt_alone_on_one_stage_goes_in_chunks_as_large_as_may_be() -> None:
-    assert chunk_tokens(StepTimes(), 1, 9000, 1024, None, 0) == 1024
     assert chunk_tokens(with_chunks(StepTimes(), 1, 0.001, 0.05), 1, 9000, 2048, None, 0) == 2048
 
 
@@ -87,9 +93,22 @@ def test_over_several_stages_chunks_are_small_enough_to_fill_them_and_large_enou
 def test_a_cold_first_measurement_does_not_settle_a_size_for_good() -> None:
     times = StepTimes()
     times.add_chunk(1024, [10.0])
-    for _ in range(TRIALS):
-        times.add_chunk(256, [0.1])
+    for size in (256, 512):
+        for _ in range(TRIALS):
+            times.add_chunk(size, [0.1 * size / 256])
     assert chunk_tokens(times, 1, 8192, 1024, None, 0) == 1024
+
+
+@pytest.mark.parametrize(("overhead_s", "best"), [(0.0, 128), (0.1, 1024)])
+def test_sizes_are_tried_by_doubling_and_halving_as_far_as_it_pays(overhead_s: float, best: int) -> None:
+    times = StepTimes()
+    tried: list[int] = []
+    for _ in range(40):
+        tried.append(chunk_tokens(times, 2, 16_000, 2048, None, 0))
+        times.add_chunk(tried[-1], [overhead_s + tried[-1] * 0.001] * 2)
+    assert tried[0] == FIRST_CHUNK_ALONE
+    assert tried[-1] == best
+    assert all(size <= 2 * max(tried[:at]) for at, size in enumerate(tried) if at)
 
 
 def test_times_are_medians_of_the_last_ones_and_of_the_nearest_smaller_size() -> None:

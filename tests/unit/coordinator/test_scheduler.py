@@ -207,6 +207,7 @@ def test_a_prompt_alone_keeps_every_stage_supplied_with_chunks() -> None:
 
 def test_a_short_prompt_does_not_wait_for_a_long_one_and_the_long_one_does_not_wait_for_ever() -> None:
     scheduler, stages = pipeline(concurrency=8)
+    stages.stage_s = partial(taking, 0.01)
     long = scheduler.submit(request(prompt_tokens=4000, max_tokens=1))
     stages.pump()
     done: list[int] = []
