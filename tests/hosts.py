@@ -28,7 +28,7 @@ from mlxctl import paths
 from mlxctl.profile import Node
 
 REQUIRED = bool(os.environ.get("MLXCTL_REQUIRE_TEST_BED"))  # a machine that cannot hold the hosts fails the tests
-PROGRAMS = ("/usr/sbin/sshd", "ip", "unshare", "nsenter", "useradd", "ssh-keygen", "ss", "tc", "mount")
+PROGRAMS = ("/usr/sbin/sshd", "ip", "unshare", "nsenter", "useradd", "ssh-keygen", "ss", "tc", "bridge", "mount")
 PREFIX = 24
 FIRST_HOST = 11  # the bridge has .1
 START_S = 20.0
@@ -113,6 +113,10 @@ class Host:
         """Pull the cable."""
         _ip("link", "set", self.link, "down")
 
+    def isolate(self) -> None:
+        """Packets between it and others that are isolated vanish; all reach the test process. Until `mend`."""
+        _isolate(self.link, "on")
+
     def slow(self, bits_per_s: int) -> None:
         """Let no more than this through to it; with `mend`, everything again."""
         shape = ["tbf", "rate", str(bits_per_s), "burst", "32kb", "latency", "400ms"]
@@ -120,6 +124,7 @@ class Host:
 
     def mend(self) -> None:
         subprocess.run(["tc", "qdisc", "del", "dev", self.link, "root"], check=False, capture_output=True)
+        _isolate(self.link, "off")
         _ip("link", "set", self.link, "up")
 
     def processes(self) -> list[str]:
@@ -328,6 +333,10 @@ def _ip(*arguments: str, check: bool = True) -> int:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
     return done.returncode
+
+
+def _isolate(link: str, state: str) -> None:
+    subprocess.run(["bridge", "link", "set", "dev", link, "isolated", state], check=True)
 
 
 def _inside(path: Path, folders: Sequence[str]) -> bool:

@@ -12,8 +12,8 @@ import grpc
 
 from mlxctl.coordinator.lanes import Operation
 from mlxctl.coordinator.scheduler import Step
-from mlxctl.errors import LaunchError, MlxctlError, StageLost
-from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection
+from mlxctl.errors import LaunchError, MlxctlError
+from mlxctl.launch.stages import CALL_TIMEOUT_S, StageConnection, culprit
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.frames import Frame, parse_result
 from mlxctl.wire.parts import join, split
@@ -92,18 +92,7 @@ class Pipeline:
 
     def _lost(self, error: MlxctlError) -> None:
         if not self._closed:
-            self._on_lost(self._culprit(error))
-
-    def _culprit(self, error: MlxctlError) -> MlxctlError:
-        """A broken stream shows at its far end first: name the stage that does not answer or that says why."""
-        for stage in self.stages:
-            try:
-                failure = stage.status().failure
-            except StageLost as lost:
-                return lost
-            if failure:
-                return StageLost(failure, node=stage.stage.node, stage=stage.stage.index)
-        return error
+            self._on_lost(culprit(self.stages, error))
 
     def _header(self, step: Step) -> shard_pb2.FrameHeader:
         header = shard_pb2.FrameHeader(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 
@@ -21,6 +22,8 @@ STORE_TIMEOUT_S = 60.0
 LEASE_S = 10.0
 LEASE_EVERY_S = 2.0
 LEASE_TIMEOUT_S = LEASE_S - LEASE_EVERY_S  # as long as the worker lives anyway: a machine may stall for some seconds
+
+Lost = TypeVar("Lost", bound=MlxctlError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,14 @@ class StageConnection:
             raise self.unreachable(error) from error
         return reply
 
-    def prolong(self) -> None:
-        """Renew the worker's lease. Raises StageLost if it does not answer in time."""
+    def prolong(self) -> shard_pb2.LeaseReply:
+        """Renew the worker's lease; what ails it. Raises StageLost if it does not answer in time."""
+        request = shard_pb2.LeaseRequest(duration_s=LEASE_S)
         try:
-            self.stub.lease(shard_pb2.LeaseRequest(duration_s=LEASE_S), timeout=LEASE_TIMEOUT_S)
+            reply: shard_pb2.LeaseReply = self.stub.lease(request, timeout=LEASE_TIMEOUT_S)
         except grpc.RpcError as error:
             raise self.unreachable(error) from error
+        return reply
 
     def stop(self) -> None:
         """Ask the worker to end; one that cannot be asked is the launcher's to kill."""
@@ -152,11 +157,52 @@ class StageConnection:
         return LaunchError(f"{what}: {why}", node=self.stage.node, stage=self.stage.index)
 
 
+def culprit(connections: Sequence[StageConnection], error: Lost) -> Lost | StageLost:
+    """What to say of a pipeline in which `error` was seen, as what breaks shows at its ends first. Blocks.
+
+    A stage that does not answer, else one that says why it cannot compute, else an edge between two that both answer,
+    else `error`.
+    """
+    replies = []
+    for connection in connections:
+        try:
+            replies.append((connection, connection.prolong()))
+        except StageLost as lost:
+            return lost
+    return next(_ailments(connections, replies), error)
+
+
+def _ailments(
+    connections: Sequence[StageConnection], replies: Sequence[tuple[StageConnection, shard_pb2.LeaseReply]]
+) -> Iterator[StageLost]:
+    """What some stages said that ails them, the worst first."""
+    for connection, reply in replies:
+        if reply.failure:
+            yield connection.lost(reply.failure)
+    for _, reply in replies:
+        for edge in reply.broken_edges:
+            yield _edge_lost(connections[edge.sender], connections[edge.receiver], edge.reason)
+
+
+def _edge_lost(sender: StageConnection, receiver: StageConnection, reason: str) -> StageLost:
+    to = f"stage {receiver.stage.index} on node {receiver.stage.node} ({receiver.address})"
+    return StageLost(
+        f"its link to {to} broke, though both answer: {reason}",
+        hint="mlxctl doctor, which tries every link",
+        node=sender.stage.node,
+        stage=sender.stage.index,
+    )
+
+
 class Leases:
-    """Renews every worker's lease until closed. The first worker that does not answer is told to `on_lost`."""
+    """Renews every worker's lease until closed. `on_lost` is told once that a worker does not answer or what one says
+    that ails it, through `culprit`.
+    """
 
     def __init__(self, connections: Sequence[StageConnection], on_lost: Callable[[StageLost], None]) -> None:
         self.on_lost = on_lost
+        self._connections = tuple(connections)
+        self._told = threading.Event()
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=self._renew, args=(c,), name=f"lease-{c.stage.index}", daemon=True)
@@ -173,10 +219,17 @@ class Leases:
     def _renew(self, connection: StageConnection) -> None:
         while True:
             try:
-                connection.prolong()
+                reply = connection.prolong()
             except StageLost as error:
-                if not self._closed.is_set():
-                    self.on_lost(error)
+                self._tell(error)
                 return
+            ailment = next(_ailments(self._connections, [(connection, reply)]), None)
+            if ailment is not None and not self._told.is_set():
+                self._tell(culprit(self._connections, ailment))
             if self._closed.wait(LEASE_EVERY_S):
                 return
+
+    def _tell(self, error: StageLost) -> None:
+        if not self._closed.is_set() and not self._told.is_set():
+            self._told.set()
+            self.on_lost(error)

@@ -216,8 +216,22 @@ class LeaseRequest(_message.Message):
     def __init__(self, duration_s: _Optional[float] = ...) -> None: ...
 
 class LeaseReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("failure", "broken_edges")
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_EDGES_FIELD_NUMBER: _ClassVar[int]
+    failure: str
+    broken_edges: _containers.RepeatedCompositeFieldContainer[BrokenEdge]
+    def __init__(self, failure: _Optional[str] = ..., broken_edges: _Optional[_Iterable[_Union[BrokenEdge, _Mapping]]] = ...) -> None: ...
+
+class BrokenEdge(_message.Message):
+    __slots__ = ("sender", "receiver", "reason")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    sender: int
+    receiver: int
+    reason: str
+    def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StopRequest(_message.Message):
     __slots__ = ()

@@ -142,12 +142,24 @@ def _bare(result: shard_pb2.ResultHeader) -> shard_pb2.ResultHeader:
 
 
 class Edge:
-    """The open stream from this stage to the next one, or from the last one to `feed` the first."""
+    """The open stream from this stage to the next one, or from the last one to `feed` the first.
+
+    `on_broken` is told why it ended if it was not closed here; on a thread of gRPC's.
+    """
 
     def __init__(
-        self, address: str, server_name: str, identity: Identity, outbox: Outbox, deployment: str, *, feed: bool
+        self,
+        address: str,
+        server_name: str,
+        identity: Identity,
+        outbox: Outbox,
+        deployment: str,
+        *,
+        feed: bool,
+        on_broken: Callable[[str], None],
     ) -> None:
         self._outbox = outbox
+        self._on_broken = on_broken
         self._address = address
         self._channel = channel(address, server_name, identity)
         stub = ShardStub(self._channel)
@@ -162,7 +174,9 @@ class Edge:
 
     def _ended(self, call: grpc.Future) -> None:
         if not call.cancelled() and call.exception() is not None:
-            log.error("the edge to %s broke: %s", self._address, rpc_error(call.exception()))
+            reason = rpc_error(call.exception())
+            log.error("the edge to %s broke: %s", self._address, reason)
+            self._on_broken(reason)
 
     def close(self) -> None:
         self._outbox.close()

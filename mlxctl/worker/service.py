@@ -17,6 +17,7 @@ from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import LoadProgress
 from mlxctl.wire.identity import Identity, peer_name
 from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
+from mlxctl.worker.broken_edges import BrokenEdges
 from mlxctl.worker.edge import Edge, Outbox, StepClock
 from mlxctl.worker.fetch import fetch_piece
 from mlxctl.worker.gate import Gate
@@ -27,6 +28,7 @@ from mlxctl.worker.weights import NodeWeights
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
+CUT_OFF = "what came in ended before its time"
 
 
 class WorkerService(ShardServicer):
@@ -47,6 +49,7 @@ class WorkerService(ShardServicer):
         self._runner: Runner | None = None
         self._outbox: Outbox | None = None
         self._edge: Edge | None = None
+        self._broken = BrokenEdges()
         self._clock = StepClock()
         self._loaded_s = 0.0
         self._failure = ""
@@ -78,6 +81,7 @@ class WorkerService(ShardServicer):
             log.error("loading failed: %s", error)
             abort(context, error)
         self._runner, self._outbox, self._loaded_s = runner, outbox, time.monotonic()
+        self._failure, self._broken = "", BrokenEdges()
         cache = runner.shard.cache_facts
         progress.ready, progress.batchable = True, cache.batchable
         if cache.trim_limit is not None:
@@ -86,10 +90,20 @@ class WorkerService(ShardServicer):
 
     def connect(self, request: shard_pb2.ConnectRequest, context: grpc.ServicerContext) -> shard_pb2.ConnectReply:
         self._only(context, COORDINATOR_NAME)
-        self._only_loaded(context, request.deployment, request.epoch)
+        runner = self._only_loaded(context, request.deployment, request.epoch)
         assert self._outbox is not None
+        if self._edge is not None:
+            self._edge.close()
+        way, broken = (runner.stage, 0 if request.feed else runner.stage + 1), self._broken
+        broken.forget(*way)
         self._edge = Edge(
-            request.address, request.server_name, self._identity, self._outbox, request.deployment, feed=request.feed
+            request.address,
+            request.server_name,
+            self._identity,
+            self._outbox,
+            request.deployment,
+            feed=request.feed,
+            on_broken=lambda reason: broken.note(*way, reason),
         )
         try:
             self._edge.wait_until_open(CONNECT_TIMEOUT_S)
@@ -106,11 +120,15 @@ class WorkerService(ShardServicer):
         self._only(context, before)
         if not self._serving.acquire(blocking=False):
             context.abort(grpc.StatusCode.ALREADY_EXISTS, "the edge into this stage is open already")
+        broken = self._broken
+        broken.forget(runner.stage - 1, runner.stage)
         context.send_initial_metadata(())
         try:
             self._serve(runner, parts)
         except grpc.RpcError:
             log.info("the edge into this stage was closed")
+            if runner.stage:  # the coordinator knows how its own ended
+                broken.note(runner.stage - 1, runner.stage, CUT_OFF)
         except MlxctlError as error:
             self._failure = str(error)
             log.error("the edge into this stage carried a bad frame: %s", error)
@@ -139,6 +157,8 @@ class WorkerService(ShardServicer):
         self._only(context, stage_name(deployment, runner.stages - 1))
         if not runner.is_fed:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "only the first of several stages is fed")
+        last, broken = runner.stages - 1, self._broken
+        broken.forget(last, 0)
         context.send_initial_metadata(())
         try:
             for result in runner.results(parts):
@@ -146,6 +166,7 @@ class WorkerService(ShardServicer):
                     runner.gate.put(result)
         except grpc.RpcError:
             log.info("the edge from the last stage was closed")
+            broken.note(last, 0, CUT_OFF)
         except MlxctlError as error:
             self._failure = str(error)
             log.error("the edge from the last stage carried a bad frame: %s", error)
@@ -208,7 +229,7 @@ class WorkerService(ShardServicer):
     def lease(self, request: shard_pb2.LeaseRequest, context: grpc.ServicerContext) -> shard_pb2.LeaseReply:
         self._only(context, COORDINATOR_NAME)
         self._prolong(request.duration_s)
-        return shard_pb2.LeaseReply()
+        return shard_pb2.LeaseReply(failure=self._failure, broken_edges=self._broken.messages())
 
     def stop(self, request: shard_pb2.StopRequest, context: grpc.ServicerContext) -> shard_pb2.StopReply:
         self._only(context, COORDINATOR_NAME)

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 from mlxctl import paths
@@ -50,6 +52,23 @@ class Cluster:
 
     def chat(self) -> Finished:
         return self.run("chat", "--cluster", self.name, "Who are you?")
+
+    def broken_stream(self, fault: Callable[[], object]) -> dict[str, Any]:
+        """The error that a running stream ends with, `fault` having come to pass after its first tokens."""
+        status = self.run("status", self.name, "--json").json()
+        endless = {"max_tokens": 4000, "logit_bias": {"99": 100}, "stream": True}
+        request = {"model": "canary", "messages": [{"role": "user", "content": "Who are you?"}], **endless}
+        with httpx2.stream(
+            "POST", f"{status['api']}/v1/chat/completions", json=request, timeout=60, trust_env=False
+        ) as stream:
+            assert stream.status_code == 200
+            lines = stream.iter_lines()
+            for _ in range(20):
+                next(lines)
+            fault()
+            events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+        error: dict[str, Any] = events[-1]["error"]
+        return error
 
     @property
     def state(self) -> ClusterState:
@@ -245,6 +264,44 @@ def test_a_host_that_sleeps_for_some_seconds_loses_nothing(cluster: Cluster) -> 
     cluster.hosts[1].run(f"all={everything}; kill -STOP $all; sleep 4; kill -CONT $all", check=False)
     assert cluster.chat().stdout == ANSWER
     assert cluster.state.workers == workers
+
+
+def isolate(hosts: Sequence[Host]) -> None:
+    for host in hosts:
+        host.isolate()
+
+
+EDGE = "node h0, stage 0: its link to stage 1 on node h1 ("
+EDGE_BACK = "node h1, stage 1: its link to stage 0 on node h0 ("
+
+
+def test_a_link_cut_between_two_workers_alone_is_named_and_down_leaves_nothing(cluster: Cluster, home: Path) -> None:
+    assert cluster.up().code == 0
+    error = cluster.broken_stream(lambda: isolate(cluster.hosts))
+    assert error["code"] == "stage_lost" and error["message"].startswith((EDGE, EDGE_BACK))
+    status = cluster.run("status", cluster.name, "--json")
+    assert status.code == 5 and status.json()["problem"].startswith((EDGE, EDGE_BACK))
+    chat = cluster.chat()
+    assert chat.code == 5 and "mlxctl doctor" in cluster.run("logs", cluster.name).stdout
+    down = cluster.down()
+    assert down.code == 0, down.stderr
+    cluster.assert_nothing_left(home)
+
+
+def test_a_link_cut_between_two_workers_is_noticed_though_nothing_runs(cluster: Cluster) -> None:
+    assert cluster.up().code == 0
+    isolate(cluster.hosts)
+    until(lambda: cluster.run("status", cluster.name).code == 5)
+    assert cluster.run("status", cluster.name, "--json").json()["problem"].startswith((EDGE, EDGE_BACK))
+
+
+@pytest.mark.parametrize("fault", ["kill", "cut"])
+def test_a_neighbour_that_is_gone_is_named_rather_than_the_edge_to_it(cluster: Cluster, fault: str) -> None:
+    assert cluster.up().code == 0
+    host, pid = cluster.hosts[1], cluster.state.workers[1].process.pid
+    faults: dict[str, Callable[[], object]] = {"kill": lambda: host.run(f"kill -9 {pid}"), "cut": host.cut}
+    error = cluster.broken_stream(faults[fault])
+    assert error["message"].startswith("node h1, stage 1: the worker "), error
 
 
 def test_a_disk_without_room_for_the_weights_is_named(cluster: Cluster, home: Path) -> None:
