@@ -11,10 +11,11 @@ esac
 home=${MLXCTL_HOME:-$default}
 claim="$home/claim"
 
-# "STATE START" of a pid; nothing where there is none. (macOS: unverified on a Mac.)
+# "STATE START" of a pid; nothing where there is none. A process is no zombie before its last thread has ended, which may
+# hold ports and memory for a second after the first one. (macOS: unverified on a Mac.)
 seen() {
     if [ -r /proc/self/stat ]; then
-        sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f1,20
+        sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '{ print ($18 > 1 ? "R" : $1), $20 }'
     else
         since=$(TZ=UTC LC_ALL=C ps -o lstart= -p "$1") || return 0
         echo "$(ps -o state= -p "$1") $(TZ=UTC LC_ALL=C date -j -f '%a %b %d %T %Y' "$since" +%s)"

@@ -109,9 +109,12 @@ def free_ports(host: str, count: int) -> tuple[int, ...]:
 
 
 def parse_stat(text: str, ticks_per_s: int) -> Sighting:
-    """A process from its `/proc/<pid>/stat`; its name (field 2, in parentheses) may hold anything."""
+    """A process from its `/proc/<pid>/stat`; its name (field 2, in parentheses) may hold anything.
+
+    No zombie before its last thread has ended, which may hold ports and memory for a second after the first one.
+    """
     fields = text[text.rindex(")") + 1 :].split()
-    return Sighting(int(fields[19]) / ticks_per_s, fields[0] in ("Z", "X", "x"))
+    return Sighting(int(fields[19]) / ticks_per_s, fields[0] in ("Z", "X", "x") and int(fields[17]) <= 1)
 
 
 def look_up_by_psutil(pid: int) -> Sighting | None:

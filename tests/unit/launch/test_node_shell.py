@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from mlxctl.launch import node_shell
 from mlxctl.launch.processes import ProcessId, is_alive, process_id
 
 pytestmark = pytest.mark.unit
+
+HEADLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+print(flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
 
 
 def run(shell: str, *arguments: str, home: Path) -> list[str]:
@@ -66,6 +74,18 @@ def test_any_shell_ends_the_process_that_is_meant_and_no_other(shell: str, tmp_p
         ticks = Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[19]
         assert run(shell, "end", "20", f"{sleeper.pid}:{ticks}", home=tmp_path) == [f"mlxctl ran {sleeper.pid}:{ticks}"]
         assert not is_alive(identity)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ends a first thread as Linux does")
+def test_any_shell_sees_a_process_alive_until_its_last_thread_has_ended(shell: str, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HEADLESS], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline()
+        stat = Path(f"/proc/{child.pid}/stat")
+        while not stat.read_text().rpartition(")")[2].startswith(" Z"):
+            time.sleep(0.01)
+        process = f"{child.pid}:{stat.read_text().rpartition(')')[2].split()[19]}"
+        assert run(shell, "end", "20", process, home=tmp_path) == [f"mlxctl ran {process}"]
+        assert run(shell, "end", "20", process, home=tmp_path) == []
 
 
 def test_a_claim_that_is_stale_is_cleared(shell: str, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from mlxctl.errors import LaunchError
@@ -27,6 +29,13 @@ from mlxctl.launch.processes import (
 pytestmark = pytest.mark.unit
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+HEADLESS = """
+import ctypes, socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=time.sleep, args=(600,)).start()
+print(listener.getsockname()[1], flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
 # The form that sysctl is documented to print; unverified on a Mac.
 MAC_BOOT_ID = "A4F7C2B1-93D0-4E58-8C66-0B7D5F2E1A39"
 
@@ -62,6 +71,14 @@ def stubborn(start: Start) -> ProcessId:
     assert child.stdout is not None
     child.stdout.readline()
     return process_id(child.pid)
+
+
+def until_first_has_ended(pid: int) -> None:
+    """Wait until the system shows the process as a zombie."""
+    until_s = time.monotonic() + 10
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
 
 
 def test_this_process_is_alive() -> None:
@@ -174,6 +191,24 @@ def test_a_process_name_with_parentheses_and_spaces_does_not_shift_the_fields() 
     fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4200 20 21"
     sighting = parse_stat(f"17 (a) Z b) {fields}\n", 100)
     assert (sighting.start_time, sighting.is_zombie) == (42.0, False)
+
+
+@pytest.mark.parametrize(("threads", "is_zombie"), [(1, True), (2, False)])
+def test_a_process_is_no_zombie_before_its_last_thread_has_ended(threads: int, is_zombie: bool) -> None:
+    fields = f"Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 {threads} 18 4200 20 21"
+    assert parse_stat(f"17 (python) {fields}\n", 100).is_zombie is is_zombie
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ends a first thread as Linux does")
+def test_a_process_that_listens_though_its_first_thread_has_ended_is_alive_and_can_be_ended(start: Start) -> None:
+    child = start(sys.executable, "-c", HEADLESS)
+    assert child.stdout is not None
+    port = int(child.stdout.readline())
+    until_first_has_ended(child.pid)
+    process = process_id(child.pid)
+    assert is_alive(process) and not port_is_free("127.0.0.1", port)
+    assert end([process], grace_s=5) == ()
+    assert not is_alive(process) and port_is_free("127.0.0.1", port)
 
 
 def test_the_boot_id_is_a_uuid_and_stays() -> None:
