@@ -6,6 +6,7 @@ and facts files make NodeFacts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -45,7 +46,9 @@ class CacheGrowth:
 class LayerFacts:
     """One decoder layer. Of `weight_bytes`, `expert_bytes` are routed experts: a token reads a few of `experts`.
 
-    `token_macs` is the number of multiply-adds that one token costs in this layer's matrices.
+    `token_macs` is the number of multiply-adds that one token costs in this layer's matrices, `token_width` how many
+    numbers come out of them. Attention scores of `score_heads` heads are held at once, unless a kernel fuses them, for
+    which the layer must be `is_fusable`.
     """
 
     index: int
@@ -55,6 +58,14 @@ class LayerFacts:
     experts: int = 0
     experts_per_token: int = 0
     token_macs: int = 0
+    token_width: int = 0
+    score_heads: int = 0
+    is_fusable: bool = True
+
+    @property
+    def window_tokens(self) -> float:
+        """How many tokens back its attention reaches: infinite, or as far as all of its caches do."""
+        return max((cache.cap_tokens or math.inf for cache in self.caches), default=math.inf)
 
     def kv_bytes(self, tokens: int) -> int:
         """Cache bytes of one sequence of `tokens` tokens in this layer."""
@@ -102,11 +113,20 @@ class ModelFacts:
     output_bytes: int = 0
     boundary_token_bytes: int = 0
     stage_caches: tuple[CacheGrowth, ...] = ()
-    attention_heads: int = 1
     head_macs: int = 0
     has_weights: bool = True
     unsupported_here: str | None = None
     quantized_cache_fault: str | None = None
+
+    @property
+    def number_bytes(self) -> int:
+        """Of one number that a layer computes with."""
+        return 4 if self.dtype == "float32" else 2
+
+    @property
+    def is_fusable(self) -> bool:
+        """Whether fused attention leaves no layer's scores in memory."""
+        return all(layer.is_fusable for layer in self.layers)
 
     @property
     def layer_count(self) -> int:

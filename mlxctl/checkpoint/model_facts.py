@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mlxctl.checkpoint import configuration
+from mlxctl.checkpoint.attention import Scores, attention_scores
 from mlxctl.checkpoint.files import all_tensors
 from mlxctl.checkpoint.growth import cache_growth
 from mlxctl.checkpoint.hub import HEADERS
@@ -66,13 +68,18 @@ def _facts(
     outer = outer_weights(model, watched.readers)
     hidden = configuration.count(config, "hidden_size", "n_embd", "d_model", "dim", "model_dim", default=1)
     vocabulary = configuration.count(config, "vocab_size", default=outer.rows)
+    heads = configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1)
+    scores = attention_scores(model)
     return ModelFacts(
         name=Path(name).name if Path(name).is_absolute() else name,
         path=str(path),
         revision=revision_of(path),
         hash=_hash(config, headers),
         architecture=str(config["model_type"]),
-        layers=tuple(_layer(i, layer, traced, cuts, watched.experts_per_token.get(i, 0)) for i, layer in layers),
+        layers=tuple(
+            _layer(i, layer, traced, cuts, watched.experts_per_token.get(i, 0), scores.get(i, Scores(2 * heads, False)))
+            for i, layer in layers
+        ),
         embedding_bytes=outer.embedding_bytes,
         head_bytes=outer.head_bytes,
         tied=outer.tied,
@@ -89,7 +96,6 @@ def _facts(
         output_bytes=outer.output_bytes,
         boundary_token_bytes=_boundary_bytes(cuts),
         stage_caches=_growth(traced, _unowned(cuts)),
-        attention_heads=configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1),
         head_macs=vocabulary * hidden,
         has_weights=bool(headers),
         unsupported_here=unsupported(loaded),
@@ -97,18 +103,23 @@ def _facts(
     )
 
 
-def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, chosen: int) -> LayerFacts:
-    """`chosen` experts of the layer's are read by a token."""
+def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, chosen: int, scores: Scores) -> LayerFacts:
+    """`chosen` experts of the layer's are read by a token. `scores` are held if it has keys to compare with."""
     switches = switches_in(layer)
     slots = [slot for slot in cuts.slots[index] if _owner(slot, cuts) == index]
+    caches = _growth(traced, slots)
+    grows = not slots or any(cache.token_bytes for cache in caches)
     return LayerFacts(
         index=index,
         weight_bytes=_size(layer),
-        caches=_growth(traced, slots),
+        caches=caches,
         expert_bytes=sum(_size(switch) for switch in switches) if chosen else 0,
         experts=switches[0].weight.shape[0] if switches and chosen else 0,
         experts_per_token=chosen,
         token_macs=sum(_macs(module, chosen) for module in layer.modules()),
+        token_width=sum(_width(module, chosen) for module in layer.modules()),
+        score_heads=scores.heads if grows else 0,
+        is_fusable=scores.is_fusable or not grows,
     )
 
 
@@ -131,10 +142,27 @@ def _size(module: Any) -> int:
     return sum(array.nbytes for _, array in tree_flatten(module.parameters()))
 
 
+def _matrix(module: Any) -> mx.array | None:
+    """This module's own weight, if it is a matrix, or several."""
+    weight = module.get("weight")
+    is_embedding = isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
+    return weight if isinstance(weight, mx.array) and weight.ndim > 1 and not is_embedding else None
+
+
+def _width(module: Any, experts_per_token: int) -> int:
+    """How many numbers come out of this module's matrix for one token; of a convolution's rows all are counted."""
+    weight = _matrix(module)
+    if weight is None:
+        return 0
+    if module in switches_in(module):
+        return int(weight.shape[-2]) * experts_per_token
+    return math.prod(weight.shape[:-1])
+
+
 def _macs(module: Any, experts_per_token: int) -> int:
     """Multiply-adds of one token in this module's own weight, if it is a matrix."""
-    weight = module.get("weight")
-    if not isinstance(weight, mx.array) or weight.ndim < 2 or isinstance(module, nn.Embedding | nn.QuantizedEmbedding):
+    weight = _matrix(module)
+    if weight is None:
         return 0
     size = weight.size * 32 // module.bits if weight.dtype == mx.uint32 else weight.size
     if module in switches_in(module):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlxctl.cli.output import format_bytes, format_duration
-from mlxctl.plan.explain import ONE_STREAM
+from mlxctl.plan.explain import ONE_STREAM, Working
 from mlxctl.plan.prediction import Rate
 from mlxctl.plan.report import Report
 from mlxctl.plan.stages import Stage
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = "mlxctl.plan/1"
 _SOURCES = {"measured": "measured", "table": "published", "assumed": "assumed", "profile": "as given"}
 MIN_BAR, MAX_BAR = 12, 60
+WORTH_SAYING_BYTES = 1 << 20
 _PARTS = (
     ("█", "blue", "weights"),
     ("▓", "magenta", "KV cache"),
@@ -131,7 +132,22 @@ def _fits(report: Report) -> list[str]:
         f"at most {said.largest_context} tokens{limit} for {_sequences(plan.concurrency)}, "
         f"or {_sequences(said.largest_concurrency)} of {plan.context} tokens",
         f"memory: {'; '.join(said.limits)}",
+        _working(said.working),
     ]
+
+
+def _working(working: Working) -> str:
+    """What working memory is for."""
+    needed = working.needed
+    uses = {
+        f"to compute {working.chunk_tokens} tokens of a prompt": needed.step,
+        "to join sequences": needed.copies,
+        "for frames under way": needed.frames,
+        "for logits": needed.logits,
+        "for the process and slack": needed.headroom,
+    }
+    said = ", ".join(f"{format_bytes(size)} {use}" for use, size in uses.items() if size >= WORTH_SAYING_BYTES)
+    return f"working memory of {working.node}: {said}"
 
 
 def _speed(report: Report) -> list[str]:

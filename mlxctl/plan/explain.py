@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.plan.memory import StageBytes
 from mlxctl.plan.planner import make_plan
 from mlxctl.plan.prediction import Prediction, predict
 from mlxctl.plan.problem import Problem
@@ -29,6 +30,17 @@ class FewerNodes:
 
 
 @dataclass(frozen=True, slots=True)
+class Working:
+    """What the stage on `node` needs beside weights and caches, by purpose: the most of any. Prompts are computed
+    `chunk_tokens` at once.
+    """
+
+    node: str
+    chunk_tokens: int
+    needed: StageBytes
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """`largest_context` is for the planned concurrency, `largest_concurrency` for the planned context; `limits` says
     where the memory budgets come from. `fewer_nodes` is there where they make one stream clearly faster.
@@ -36,6 +48,7 @@ class Explanation:
 
     reasons: tuple[str, ...]
     limits: tuple[str, ...]
+    working: Working
     largest_context: int
     largest_concurrency: int
     prediction: Prediction
@@ -55,6 +68,7 @@ def explain(
     return Explanation(
         reasons=(_objective(plan, clocked), *_reasons(profile, problem, model, plan)),
         limits=tuple(_limits(problem)),
+        working=_working(problem, plan),
         largest_context=largest_context(profile, nodes, model, plan.concurrency),
         largest_concurrency=largest_concurrency(profile, nodes, model, plan.context),
         prediction=prediction,
@@ -98,6 +112,12 @@ def _objective(plan: Plan, problem: Problem) -> str:
         f"the slowest stage, {plan.stages[slowest].node}, is as short as can be: "
         f"{times[slowest] * 1e3:.1f} ms a step, the others {spread} ms"
     )
+
+
+def _working(problem: Problem, plan: Plan) -> Working:
+    most = max(plan.stages, key=lambda stage: stage.activation_bytes)
+    node = next(node for node in problem.nodes if node.name == most.node)
+    return Working(most.node, plan.chunk_tokens, problem.stage_bytes(node, most.start, most.stop))
 
 
 def _is_full(problem: Problem, plan: Plan, stage: Stage) -> bool:

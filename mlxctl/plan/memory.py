@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from mlxctl.facts import CHUNK_TOKENS, ModelFacts, NodeFacts
+from mlxctl.facts import CHUNK_TOKENS, LayerFacts, ModelFacts, NodeFacts
 from mlxctl.profile import Profile
 
 PROCESS_BYTES = 256 << 20
@@ -15,8 +15,20 @@ PROCESS_BYTES = 256 << 20
 SLACK_SHARE = 0.03
 """Of weights and caches, for allocator rounding and freed buffers that mlx keeps."""
 
-LIVE_ACTIVATIONS = 32
-"""Hidden states (in float32) alive at once while a prefill chunk passes a layer: MLP, attention inputs, residuals."""
+FRAMES_PER_STAGE = 2
+"""Chunks of prompts that the coordinator keeps under way for each stage; all of them may wait at one."""
+
+FRAME_COPIES = 2
+"""A frame that waits at a stage is there as bytes and as an array."""
+
+MATRIX_COPIES = 2
+"""What comes out of each of a layer's matrices is held once as it is and once changed: turned, gated, normed."""
+
+FLOAT32_HIDDEN = 8
+"""Hidden states in float32 beside them: norms compute in it, residuals stay."""
+
+CACHE_COPIES = 2
+"""Of one layer's caches, while sequences of unequal length join a lane: padded, and put together."""
 
 LOGITS_COPIES = 4
 """Copies of a step's float32 logits while a token is sampled."""
@@ -24,12 +36,21 @@ LOGITS_COPIES = 4
 
 @dataclass(frozen=True, slots=True)
 class StageBytes:
-    """What one stage needs, by purpose."""
+    """What one stage needs, by purpose. To work: computing the largest step, copying caches as sequences join lanes,
+    frames under way, logits.
+    """
 
     weights: int
     kv: int
-    activations: int
+    step: int
+    copies: int
+    frames: int
+    logits: int
     headroom: int
+
+    @property
+    def activations(self) -> int:
+        return self.step + self.copies + self.frames + self.logits
 
     @property
     def total(self) -> int:
@@ -37,30 +58,45 @@ class StageBytes:
 
 
 class StageMemory:
-    """Bytes of any stage [start, stop) of `model` for `concurrency` sequences of `context` tokens.
+    """Bytes of any stage [start, stop) of `model` for `concurrency` sequences of `context` tokens; at most `stages` are
+    planned.
 
-    Where attention is not fused (CPU), a prefill chunk's scores against the whole context are held too.
+    One step computes at a time: the largest is a chunk of a prompt, or where attention is not fused (CPU, heads that no
+    kernel takes) its scores against the whole context. Its layers follow each other, so that the largest layer's count.
     """
 
-    def __init__(self, model: ModelFacts, context: int, concurrency: int, fused_attention: bool) -> None:
+    def __init__(
+        self, model: ModelFacts, context: int, concurrency: int, fused_attention: bool, stages: int = 1
+    ) -> None:
         self._model = model
         self._stage_kv = sum(cache.bytes(context) for cache in model.stage_caches) * concurrency
         self._layer_kv = [layer.kv_bytes(context) * concurrency for layer in model.layers]
         self._weights_before = list(accumulate((layer.weight_bytes for layer in model.layers), initial=0))
         self._kv_before = list(accumulate(self._layer_kv, initial=0))
-        tokens = CHUNK_TOKENS[fused_attention]
-        scores = 0 if fused_attention else model.attention_heads * tokens * context * 4
-        self._chunk = tokens * model.hidden_size * 4 * LIVE_ACTIVATIONS + scores
+        chunk = CHUNK_TOKENS[fused_attention]
+        tokens = max(chunk, concurrency)
+        self._layer_work = [
+            _computing_bytes(model, layer, tokens)
+            + _scores_bytes(model, layer, tokens, context, 0 if fused_attention else layer.score_heads)
+            for layer in model.layers
+        ]
+        self._frames = FRAME_COPIES * FRAMES_PER_STAGE * stages * chunk * model.boundary_token_bytes
         self._logits = concurrency * model.vocab_size * 4 * LOGITS_COPIES
 
     def of(self, start: int, stop: int) -> StageBytes:
         """What the stage that runs layers [start, stop) needs."""
         kv = self._kv_before[stop] - self._kv_before[start] + self._stage_kv
         weights = self._weights_before[stop] - self._weights_before[start] + self._others(start, stop)
-        growth = max(self._layer_kv[start:stop], default=0)
-        logits = self._logits if stop == self._model.layer_count else 0
-        headroom = PROCESS_BYTES + int((weights + kv) * SLACK_SHARE)
-        return StageBytes(weights, kv, self._chunk + growth + logits, headroom)
+        first, last = start == 0, stop == self._model.layer_count
+        return StageBytes(
+            weights=weights,
+            kv=kv,
+            step=max(self._layer_work[start:stop], default=0),
+            copies=CACHE_COPIES * max(self._layer_kv[start:stop], default=0),
+            frames=0 if first and last else self._frames,
+            logits=self._logits if last else 0,
+            headroom=PROCESS_BYTES + int((weights + kv) * SLACK_SHARE),
+        )
 
     def _others(self, start: int, stop: int) -> int:
         """Weights outside the layers; a tied embedding is on both ends, once where they are one stage."""
@@ -71,6 +107,17 @@ class StageMemory:
         size += model.other_first_bytes if first else 0
         size += model.head_bytes + model.other_last_bytes if last else 0
         return size
+
+
+def _computing_bytes(model: ModelFacts, layer: LayerFacts, tokens: int) -> int:
+    """What `layer` holds of `tokens` tokens between its input and its output."""
+    return tokens * (MATRIX_COPIES * layer.token_width * model.number_bytes + FLOAT32_HIDDEN * model.hidden_size * 4)
+
+
+def _scores_bytes(model: ModelFacts, layer: LayerFacts, tokens: int, context: int, heads: int) -> int:
+    """The scores of `heads` heads, for `tokens` tokens against all that they see, and the mask over them."""
+    seen = int(min(context, layer.window_tokens + tokens))
+    return (heads + 1) * tokens * seen * model.number_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from mlxctl.errors import IllegalCut, UsageError
 from mlxctl.facts import CHUNK_TOKENS, ModelFacts, NodeFacts
 from mlxctl.plan.kv import is_quantized, with_planned_caches
 from mlxctl.plan.labels import Placement
-from mlxctl.plan.memory import Pool, StageMemory, memory_pools
+from mlxctl.plan.memory import Pool, StageBytes, StageMemory, memory_pools
 from mlxctl.plan.search import Candidate, Search
 from mlxctl.plan.stages import Stage
 from mlxctl.plan.timing import LANE_ROWS, StageTiming, sharers
@@ -43,9 +43,12 @@ class Problem:
         self.pools = memory_pools(profile, nodes)
         self._pool_of = {name: index for index, pool in enumerate(self.pools) for name in pool.nodes}
         self._pins = {name: self._pin(name, count) for name, count in profile.placement.layers.items()}
-        self._fusable = not is_quantized(model)  # attention over quantized keys is no single kernel
+        self._fusable = model.is_fusable and not is_quantized(
+            model
+        )  # over quantized keys attention is no single kernel
+        most = min(len(self.nodes), len(self.positions) - 1)
         self._memory = {
-            fused: StageMemory(model, context, concurrency, fused and self._fusable) for fused in (False, True)
+            fused: StageMemory(model, context, concurrency, fused and self._fusable, most) for fused in (False, True)
         }
         self._timing = StageTiming(model, LANE_ROWS, 1, context // 2)
         self._one_host = len({node.host_id for node in nodes}) == 1
@@ -87,7 +90,11 @@ class Problem:
 
     def needed_bytes(self, node: NodeFacts, start: int, stop: int) -> int:
         """All that a stage of layers [start, stop) needs on `node`."""
-        return self._memory[node.fused_attention].of(start, stop).total
+        return self.stage_bytes(node, start, stop).total
+
+    def stage_bytes(self, node: NodeFacts, start: int, stop: int) -> StageBytes:
+        """The same by purpose."""
+        return self._memory[node.fused_attention].of(start, stop)
 
     def _cost(self, n: int, start: int, stop: int) -> tuple[int, int]:
         if stop <= start:
@@ -123,7 +130,7 @@ class Problem:
 
     def _stage(self, index: int, placed: Placement, placements: Sequence[Placement]) -> Stage:
         node, start, stop = self.nodes[placed.node], self.positions[placed.start], self.positions[placed.stop]
-        need = self._memory[node.fused_attention].of(start, stop)
+        need = self.stage_bytes(node, start, stop)
         pool = self._pool_of[node.name]
         sharing = [p for p in placements if self._pool_of[self.nodes[p.node].name] == pool]
         taken = sum(self._cost(p.node, p.start, p.stop)[1] for p in sharing)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from mlxctl.facts import CHUNK_TOKENS, CacheGrowth
-from mlxctl.plan.memory import LIVE_ACTIVATIONS, PROCESS_BYTES, StageMemory, memory_pools
+from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE
+from mlxctl.facts import CHUNK_TOKENS, CacheGrowth, ModelFacts
+from mlxctl.plan.memory import (
+    CACHE_COPIES,
+    FRAME_COPIES,
+    FRAMES_PER_STAGE,
+    MATRIX_COPIES,
+    PROCESS_BYTES,
+    StageMemory,
+    memory_pools,
+)
 from mlxctl.profile import Node
 from tests.plans import GIB, MIB, a_model, a_node, a_profile
 
@@ -40,10 +51,36 @@ def test_caches_that_no_layer_owns_are_on_every_stage() -> None:
     assert StageMemory(model, 256, 2, fused_attention=True).of(3, 4).kv == 2 * (256 * 1000 + 50)
 
 
-def test_one_layer_s_cache_may_be_copied_to_grow() -> None:
+def test_one_layer_s_caches_are_held_twice_more_while_sequences_join_a_lane() -> None:
     small = StageMemory(a_model(token_bytes=0), 1024, 4, fused_attention=True).of(0, 8)
     grown = StageMemory(a_model(token_bytes=1000), 1024, 4, fused_attention=True).of(0, 8)
-    assert grown.activations - small.activations == 4 * 1024 * 1000
+    assert grown.activations - small.activations == CACHE_COPIES * 4 * 1024 * 1000
+
+
+def test_what_comes_out_of_the_widest_layer_s_matrices_is_held() -> None:
+    plain = a_model(layers=2)
+    wide = replace(plain, layers=(plain.layers[0], replace(plain.layers[1], token_width=5000)))
+    held = [StageMemory(model, 1024, 1, fused_attention=True).of(0, 2).activations for model in (plain, wide)]
+    assert held[1] - held[0] == CHUNK_TOKENS[True] * MATRIX_COPIES * 5000 * 2
+
+
+def test_more_sequences_than_a_chunk_has_tokens_are_computed_at_once() -> None:
+    model = a_model(token_bytes=0, vocab_size=0)
+    held = [StageMemory(model, 256, count, fused_attention=False).of(0, 8).activations for count in (256, 512)]
+    assert held[1] == 2 * held[0]
+
+
+def test_chunks_under_way_may_all_wait_at_one_stage_but_not_where_there_is_one() -> None:
+    model = a_model(boundary_token_bytes=1000)
+    memory = StageMemory(model, 1024, 1, fused_attention=True, stages=3)
+    none = StageMemory(replace(model, boundary_token_bytes=0), 1024, 1, fused_attention=True, stages=3)
+    frames = FRAME_COPIES * FRAMES_PER_STAGE * 3 * CHUNK_TOKENS[True] * 1000
+    assert memory.of(0, 4).activations - none.of(0, 4).activations == frames
+    assert memory.of(0, 8) == none.of(0, 8)
+
+
+def test_as_many_chunks_are_planned_for_as_the_coordinator_keeps_under_way() -> None:
+    assert FRAMES_PER_STAGE == CHUNKS_PER_STAGE
 
 
 def test_logits_are_held_on_the_last_stage() -> None:
@@ -51,11 +88,22 @@ def test_logits_are_held_on_the_last_stage() -> None:
     assert memory.of(4, 8).activations - memory.of(0, 4).activations == 2 * 100_000 * 4 * 4
 
 
+def with_scores(heads: int, cap_tokens: int | None = None) -> ModelFacts:
+    model = a_model()
+    caches = (CacheGrowth("KVCache", 0, cap_tokens=cap_tokens),)
+    return replace(model, layers=tuple(replace(layer, score_heads=heads, caches=caches) for layer in model.layers))
+
+
 def test_a_processor_holds_attention_scores_that_a_gpu_does_not() -> None:
-    model = a_model(attention_heads=16)
-    held = [StageMemory(model, 4096, 1, fused).of(0, 8).activations for fused in (False, True)]
-    hidden = [CHUNK_TOKENS[fused] * model.hidden_size * 4 * LIVE_ACTIVATIONS for fused in (False, True)]
-    assert (held[0] - hidden[0]) - (held[1] - hidden[1]) == 16 * 256 * 4096 * 4
+    held = [StageMemory(with_scores(heads), 4096, 1, False).of(0, 8).activations for heads in (0, 16)]
+    assert held[1] - held[0] == 16 * 256 * 4096 * 2
+    held = [StageMemory(with_scores(heads), 4096, 1, True).of(0, 8).activations for heads in (0, 16)]
+    assert held[1] == held[0]
+
+
+def test_scores_reach_no_further_than_a_layer_s_window() -> None:
+    held = [StageMemory(with_scores(16, cap), 4096, 1, False).of(0, 8).activations for cap in (None, 512)]
+    assert held[0] - held[1] == (16 + 1) * 256 * (4096 - 512 - 256) * 2
 
 
 def test_a_stage_without_anything_still_needs_its_process() -> None:

@@ -119,8 +119,8 @@ def test_an_impossible_plan_says_what_would_fit() -> None:
     model = a_model(layer_bytes=GIB, token_bytes=100_000)
     with pytest.raises(DoesNotFit) as caught:
         make_plan(a_profile(["a"], context=8192, concurrency=8), [a_node("a", 18 * GIB)], model)
-    assert caught.value.message.startswith("made-up with 8 x 8192 tokens needs 65.")
-    assert caught.value.hint == ("this would fit: context 1280; concurrency 1; another node with 64 GB free for it")
+    assert caught.value.message.startswith("made-up with 8 x 8192 tokens needs 71.")
+    assert caught.value.hint == ("this would fit: context 1024; concurrency 1; another node with 96 GB free for it")
 
 
 def test_four_bits_are_suggested_where_they_would_do() -> None:
