@@ -92,7 +92,7 @@ class Transfer:
         header = shard_pb2.PutHeader(weights=key, piece=piece, size_bytes=size_bytes, sha256=self._sha256(piece))
         offsets: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         try:
-            with self._running(self._connection.stub.put(self._messages(header, offsets))) as call:
+            with self._running(self._connection.bulk.put(self._messages(header, offsets))) as call:
                 for reply in call:
                     offsets.put(None if reply.whole else reply.offset)
         finally:

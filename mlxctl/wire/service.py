@@ -56,9 +56,12 @@ def rpc_error(error: grpc.RpcError) -> str:
     return f"{error.code().name.lower().replace('_', ' ')}: {error.details() or 'no details'}"
 
 
-def channel(address: str, server_name: str, identity: Identity) -> grpc.Channel:
-    """A channel to the worker at `address` that accepts no certificate but `server_name`'s."""
-    options = (*OPTIONS, ("grpc.ssl_target_name_override", server_name))
+def channel(address: str, server_name: str, identity: Identity, *, apart: bool = False) -> grpc.Channel:
+    """A channel to the worker at `address` that accepts no certificate but `server_name`'s. Those that are not `apart`
+    may share a connection.
+    """
+    own = (("grpc.use_local_subchannel_pool", 1),) if apart else ()
+    options = (*OPTIONS, *own, ("grpc.ssl_target_name_override", server_name))
     return grpc.secure_channel(address, identity.channel_credentials(), options=options)
 
 

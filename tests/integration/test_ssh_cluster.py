@@ -361,6 +361,27 @@ def test_a_port_that_is_taken_on_a_host_is_named(cluster: Cluster, home: Path) -
     cluster.assert_nothing_left(home)
 
 
+def sent_to_h1(cluster: Cluster, begins: str = "") -> bool:
+    """Whether the coordinator has said how much it sent; `begins` is the beginning of that."""
+    log = paths.log_file(cluster.name, "coordinator")
+    return f"Weights on h1: running, {begins}" in log.read_text().rpartition("Weights: running")[2]
+
+
+def test_weights_on_a_slow_link_do_not_keep_the_lease_waiting(cluster: Cluster) -> None:
+    host = cluster.hosts[1]
+    host.run(f"rm -rf {host.home}/.local/state/mlxctl/store")
+    up = start(*cluster.options, environment=cluster.environment)
+    until(cluster.is_spawned)
+    host.slow(500_000)
+    until(
+        lambda: sent_to_h1(cluster) or up.poll() is not None, timeout_s=60
+    )  # long after a lease that waits for them has run out
+    host.mend()
+    finished = finish(up)
+    assert finished.code == 0, finished.stderr
+    assert cluster.chat().stdout == ANSWER
+
+
 def test_a_link_cut_while_weights_are_sent_is_named_and_the_rest_is_sent_next_time(
     cluster: Cluster, home: Path
 ) -> None:
@@ -370,8 +391,7 @@ def test_a_link_cut_while_weights_are_sent_is_named_and_the_rest_is_sent_next_ti
     host.run(f"rm -r {host.home}/.local/state/mlxctl/store")
     host.slow(4_000_000)
     up = start(*cluster.options, environment=cluster.environment)
-    log = paths.log_file(cluster.name, "coordinator")
-    until(lambda: "Weights on h1: running, 1." in log.read_text().rpartition("Weights: running")[2])
+    until(lambda: sent_to_h1(cluster, "1."))
     host.cut()
     failed = finish(up)
     assert failed.code in (1, 5) and "error: node h1, stage 1: " in failed.stderr
