@@ -17,6 +17,9 @@ CHUNK_TOKENS = {False: 256, True: 1024}
 CACHE_STEP_TOKENS = 256
 """mlx-lm's caches grow by this many tokens at a time."""
 
+BATCH_TOKENS = 8
+"""Tokens of the step that says what batching costs."""
+
 Source = Literal["measured", "table", "assumed", "profile"]
 
 
@@ -67,9 +70,9 @@ class LayerFacts:
         """How many tokens back its attention reaches: infinite, or as far as all of its caches do."""
         return max((cache.cap_tokens or math.inf for cache in self.caches), default=math.inf)
 
-    def kv_bytes(self, tokens: int) -> int:
-        """Cache bytes of one sequence of `tokens` tokens in this layer."""
-        return sum(cache.bytes(tokens) for cache in self.caches)
+    def kv_bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS) -> int:
+        """Cache bytes of one sequence of `tokens` tokens in this layer, held `step` tokens at a time."""
+        return sum(cache.bytes(tokens, step) for cache in self.caches)
 
     def read_bytes(self, tokens: int) -> int:
         """Weight bytes that a step over `tokens` tokens reads, with routed experts chosen evenly."""
@@ -89,6 +92,7 @@ class ModelFacts:
     `boundary_token_bytes` cross a cut per token. `hash` covers the configuration and every tensor's name, dtype and
     shape. `has_weights` is false where only a configuration was found. `unsupported_here` says why the machine that
     read these facts cannot compute the model, if it cannot; `quantized_cache_fault` why it can have no `kv_bits`.
+    Sequences can be decoded together if it `is_batchable`.
     """
 
     name: str
@@ -117,6 +121,7 @@ class ModelFacts:
     has_weights: bool = True
     unsupported_here: str | None = None
     quantized_cache_fault: str | None = None
+    is_batchable: bool = True
 
     @property
     def number_bytes(self) -> int:
@@ -146,7 +151,9 @@ class NodeFacts:
     Nodes with one `host_id` are processes of one machine and share its memory. `flops` is dense 16-bit floating-point
     operations a second. `link_bytes_per_s` and `link_latency_s` describe the network that other hosts reach it by,
     measured at the moment `link_measured_at` (ISO 8601) if they were.
-    `parallel_workers` of the machine's processes compute at full speed side by side (CPU cores; one on a GPU).
+    Where they were measured: `batch_flops` are those of a step of BATCH_TOKENS tokens, `cache_bytes_per_s` is how fast
+    attention reads keys and values, `rested_s` how much longer a step takes after a rest. `parallel_workers` of the
+    machine's processes compute at full speed side by side (CPU cores; one on a GPU).
     """
 
     name: str
@@ -158,6 +165,9 @@ class NodeFacts:
     wired_limit_bytes: int | None = None
     bandwidth_bytes_per_s: float | None = None
     flops: float | None = None
+    batch_flops: float | None = None
+    cache_bytes_per_s: float | None = None
+    rested_s: float = 0.0
     link_bytes_per_s: float | None = None
     link_latency_s: float | None = None
     link_measured_at: str | None = None

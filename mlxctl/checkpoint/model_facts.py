@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
 
 from mlxctl.checkpoint import configuration
 from mlxctl.checkpoint.attention import Scores, attention_scores
@@ -24,6 +25,7 @@ from mlxctl.checkpoint.reads import reads, switches_in
 from mlxctl.checkpoint.resolve import resolve_model, revision_of
 from mlxctl.errors import CheckpointError
 from mlxctl.facts import CacheGrowth, LayerFacts, ModelFacts
+from mlxctl.sharding.caches import is_batchable
 from mlxctl.sharding.from_config import build_from_config
 from mlxctl.sharding.layer_map import TRACED_TOKENS, LayerMap, layer_map
 from mlxctl.sharding.model import LoadedModel, build_skeleton
@@ -100,6 +102,7 @@ def _facts(
         has_weights=bool(headers),
         unsupported_here=unsupported(loaded),
         quantized_cache_fault=quantized_cache_fault(model),
+        is_batchable=all(is_batchable(slot) for slot in make_prompt_cache(model)),
     )
 
 

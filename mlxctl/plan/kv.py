@@ -24,7 +24,7 @@ def with_planned_caches(profile: Profile, model: ModelFacts) -> ModelFacts:
         )
         for layer in model.layers
     )
-    return replace(model, layers=layers)
+    return replace(model, layers=layers, is_batchable=False)  # mlx-lm has no batched form of these
 
 
 def quantization_fault(model: ModelFacts, group_size: int) -> str | None:

@@ -11,7 +11,7 @@ from mlxctl.plan.labels import Placement
 from mlxctl.plan.memory import Pool, StageBytes, StageMemory, memory_pools
 from mlxctl.plan.search import Candidate, Search
 from mlxctl.plan.stages import Stage
-from mlxctl.plan.timing import LANE_ROWS, StageTiming, sharers
+from mlxctl.plan.timing import StageTiming, sharers
 from mlxctl.profile import Profile
 
 DEFAULT_CONTEXT = 8192
@@ -50,7 +50,7 @@ class Problem:
         self._memory = {
             fused: StageMemory(model, context, concurrency, fused and self._fusable, most) for fused in (False, True)
         }
-        self._timing = StageTiming(model, LANE_ROWS, 1, context // 2)
+        self._timing = StageTiming(model, 1, 1, context // 2)
         self._one_host = len({node.host_id for node in nodes}) == 1
 
     def search(self) -> Search:

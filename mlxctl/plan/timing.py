@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.facts import BATCH_TOKENS, ModelFacts, NodeFacts
 
 Bound = Literal["memory bandwidth", "arithmetic", "hops"]
-
-LANE_ROWS = 1
-"""Sequences in one lane: the scheduler gives each its own."""
 
 ASSUMED_BANDWIDTH_BYTES_PER_S = 50e9
 """For a node of which nothing is known."""
@@ -56,9 +53,9 @@ class StageTiming:
     """
 
     def __init__(self, model: ModelFacts, rows: int, tokens: int, past: int, logits: bool = True) -> None:
-        steps = rows * tokens
-        reads = (layer.read_bytes(steps) + rows * layer.kv_bytes(past) for layer in model.layers)
-        self._read_before = list(accumulate(reads, initial=0))
+        steps = self._tokens = rows * tokens
+        self._read_before = list(accumulate((layer.read_bytes(steps) for layer in model.layers), initial=0))
+        self._kv_before = list(accumulate((rows * layer.kv_bytes(past, 1) for layer in model.layers), initial=0))
         self._macs_before = list(accumulate((layer.token_macs * steps for layer in model.layers), initial=0))
         self._boundary_bytes = model.boundary_token_bytes * steps
         self._end = model.layer_count
@@ -70,13 +67,24 @@ class StageTiming:
         last = stop == self._end
         size = self._read_before[stop] - self._read_before[start] + (self._head_bytes if last else 0)
         macs = self._macs_before[stop] - self._macs_before[start] + (self._head_macs if last else 0)
-        read_s = size / usable_bandwidth(node)
-        flops = usable_flops(node)
+        cached = self._kv_before[stop] - self._kv_before[start]
+        bandwidth, flops = usable_bandwidth(node), usable_flops(node)
+        read_s, cached_s = size / bandwidth, cached / (node.cache_bytes_per_s or bandwidth)
         arithmetic_s = 2 * macs / flops if flops else 0.0
-        compute_s = max(read_s, arithmetic_s) * max(1.0, sharers / node.parallel_workers)
+        matrices_s = max(read_s, arithmetic_s, self._batch_s(node, macs, read_s))
+        compute_s = (matrices_s + cached_s) * max(1.0, sharers / node.parallel_workers)
         hop_s = self._hop_s(node, one_host)
-        bound: Bound = "arithmetic" if arithmetic_s > read_s * ARITHMETIC_SHARE else "memory bandwidth"
+        is_arithmetic = arithmetic_s > (read_s + cached_s) * ARITHMETIC_SHARE
+        bound: Bound = "arithmetic" if is_arithmetic else "memory bandwidth"
         return StepTime(compute_s, hop_s, bound if compute_s >= hop_s else "hops")
+
+    def _batch_s(self, node: NodeFacts, macs: int, read_s: float) -> float:
+        """Between the time of one token and the one measured of BATCH_TOKENS, which more tokens take at least."""
+        if not node.batch_flops:
+            return 0.0
+        measured_s = 2 * macs / self._tokens * BATCH_TOKENS / node.batch_flops
+        share = min(self._tokens - 1, BATCH_TOKENS - 1) / (BATCH_TOKENS - 1)
+        return read_s + share * (measured_s - read_s)
 
     def _hop_s(self, node: NodeFacts, one_host: bool) -> float:
         if one_host:

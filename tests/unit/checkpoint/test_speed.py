@@ -18,6 +18,10 @@ def test_this_machine_reads_and_computes_something() -> None:
     assert speed.bytes_per_s > 0
     assert speed.flops > 0
     assert speed.cores >= 1
+    assert speed.batch_flops > 0
+    assert speed.rested_s >= 0
+    assert speed.cache_bytes_per_s is not None
+    assert speed.cache_bytes_per_s >= speed.bytes_per_s
 
 
 def test_a_large_model_is_timed_by_its_first_layers() -> None:

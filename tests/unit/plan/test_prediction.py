@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mlxctl.facts import ModelFacts, NodeFacts
-from mlxctl.plan import make_plan
+from mlxctl.coordinator import pacing
+from mlxctl.coordinator.step_times import CHUNKS
+from mlxctl.facts import BATCH_TOKENS, CHUNK_TOKENS, ModelFacts, NodeFacts
+from mlxctl.plan import make_plan, prediction
 from mlxctl.plan.prediction import Prediction, predict
 from tests.plans import MIB, a_model, a_node, a_profile
 
@@ -36,13 +39,45 @@ def test_one_stream_is_as_fast_on_four_nodes_as_on_one() -> None:
     assert predicted("abcd", 1).one_stream.tokens_per_s == pytest.approx(1 / 8, rel=1e-3)
 
 
-def test_many_streams_go_as_fast_as_the_slowest_stage() -> None:
-    assert predicted("a", 8).all_lanes.tokens_per_s == pytest.approx(1 / 8, rel=1e-3)
-    assert predicted("abcd", 8).all_lanes.tokens_per_s == pytest.approx(1 / 2, rel=1e-3)
+def test_streams_that_compute_binds_go_as_fast_as_the_slowest_stage() -> None:
+    one, four = predicted("a", 8, flops=1e6), predicted("abcd", 8, flops=1e6)
+    assert four.all_lanes.tokens_per_s / one.all_lanes.tokens_per_s == pytest.approx(4, rel=1e-3)
+    assert one.all_lanes.tokens_per_s == pytest.approx(one.one_stream.tokens_per_s, rel=1e-3)
+
+
+def test_streams_that_reading_weights_binds_share_what_is_read() -> None:
+    assert predicted("a", 8).all_lanes.tokens_per_s == pytest.approx(8 / 8, rel=1e-3)
+    assert predicted("abcd", 8).all_lanes.tokens_per_s == pytest.approx(8 / 8, rel=1e-3)
+
+
+def test_a_batch_costs_what_was_measured_of_one() -> None:
+    operations = 2 * 8 * 100 * MIB * BATCH_TOKENS
+    found = predicted("a", BATCH_TOKENS, batch_flops=operations / 20)  # 20 s, where reading takes 8
+    assert found.all_lanes.tokens_per_s == pytest.approx(BATCH_TOKENS / 20, rel=1e-3)
+
+
+def test_models_that_cannot_be_batched_have_a_lane_for_each_stream() -> None:
+    nodes, model = [slow_node("a")], replace(even_model(), is_batchable=False)
+    found = predict(make_plan(a_profile(["a"], concurrency=8), nodes, model), nodes, model)
+    assert found.all_lanes.tokens_per_s == pytest.approx(1 / 8, rel=1e-3)
 
 
 def test_fewer_streams_than_stages_leave_stages_idle() -> None:
-    assert predicted("abcd", 2).all_lanes.tokens_per_s == pytest.approx(2 / 8, rel=1e-3)
+    assert predicted("abcd", 2, flops=1e6).all_lanes.tokens_per_s == pytest.approx(
+        2 * predicted("abcd", 1, flops=1e6).all_lanes.tokens_per_s, rel=1e-3
+    )
+
+
+def test_stages_of_a_line_have_rested_and_one_alone_has_not() -> None:
+    assert predicted("a", 1, rested_s=1.0).one_stream.tokens_per_s == pytest.approx(1 / 8, rel=1e-3)
+    assert predicted("abcd", 1, rested_s=1.0).one_stream.tokens_per_s == pytest.approx(1 / (8 + 4), rel=1e-3)
+
+
+def test_lanes_and_chunks_are_as_many_and_as_large_as_the_coordinator_makes_them() -> None:
+    assert (prediction.LANES_PER_STAGE, prediction.BETTER) == (pacing.LANES_PER_STAGE, pacing.BETTER)
+    ladder = tuple(size for size in CHUNKS if size.bit_count() == 1 and size >= pacing.LEAST_CHUNK_ALONE)
+    assert ladder[: len(prediction.CHUNK_SIZES)] == prediction.CHUNK_SIZES
+    assert prediction.CHUNK_SIZES[-1] == max(CHUNK_TOKENS.values())
 
 
 def test_the_bound_names_the_stage_that_limits_all_lanes() -> None:
@@ -53,25 +88,30 @@ def test_the_bound_names_the_stage_that_limits_all_lanes() -> None:
 def test_chunks_of_a_prompt_follow_each_other_through_the_stages() -> None:
     one, four = predicted("a", 1, flops=1e9), predicted("abcd", 1, flops=1e9)
     assert one.prompt_tokens == four.prompt_tokens == 512
-    chunks = 2  # of 256 tokens: the first passes four stages, the second follows one stage behind
-    assert four.prefill.tokens_per_s / one.prefill.tokens_per_s == pytest.approx(chunks / (1 + 1 / 4), rel=1e-3)
+    chunks = 4  # of 128 tokens: the first passes four stages, each further one follows one stage behind
+    assert four.prefill.tokens_per_s / one.prefill.tokens_per_s == pytest.approx(chunks / (1 + 3 / 4), rel=1e-3)
+
+
+def test_chunks_are_large_where_each_reads_all_weights() -> None:
+    one = predicted("a", 1, flops=1e15)
+    assert one.prefill.tokens_per_s == pytest.approx(512 / 8, rel=1e-3)
 
 
 def test_the_first_token_comes_after_the_prompt_and_one_step() -> None:
-    prediction = predicted("ab", 1, flops=1e9)
-    expected = prediction.prompt_tokens / prediction.prefill.tokens_per_s + 1 / prediction.one_stream.tokens_per_s
-    assert prediction.ttft_s == pytest.approx(expected)
+    found = predicted("ab", 1, flops=1e9)
+    expected = found.prompt_tokens / found.prefill.tokens_per_s + 1 / found.one_stream.tokens_per_s
+    assert found.ttft_s == pytest.approx(expected)
 
 
 def test_processes_of_one_gpu_gain_nothing_together() -> None:
     nodes = [slow_node(name, host_id="here") for name in "ab"]
     model = even_model()
-    prediction = predict(make_plan(a_profile(["a", "b"], concurrency=8), nodes, model), nodes, model)
-    assert prediction.all_lanes.tokens_per_s == pytest.approx(1 / 8, rel=1e-2)
+    found = predict(make_plan(a_profile(["a", "b"], concurrency=8), nodes, model), nodes, model)
+    assert found.all_lanes.tokens_per_s == pytest.approx(1, rel=1e-2)
 
 
 def test_tiny_models_are_bound_by_hops() -> None:
     nodes = [a_node(name) for name in "ab"]
     model = a_model(layer_bytes=1, head_bytes=0)
-    prediction = predict(make_plan(a_profile(["a", "b"]), nodes, model), nodes, model)
-    assert prediction.one_stream.bound == "hops"
+    found = predict(make_plan(a_profile(["a", "b"]), nodes, model), nodes, model)
+    assert found.one_stream.bound == "hops"

@@ -31,6 +31,19 @@ def test_full_caches_are_read_with_the_weights() -> None:
     assert timing.of(node, 0, 4, 1, one_host=True).compute_s == pytest.approx(4.0 + 4 * 2 * 1024 * 1024 / (100 * MIB))
 
 
+def test_caches_may_be_read_faster_than_weights() -> None:
+    node = a_node("a", bandwidth=100 * MIB, sources=MEASURED, cache_bytes_per_s=1000.0 * MIB)
+    timing = StageTiming(a_model(token_bytes=1024), rows=2, tokens=1, past=1024)
+    assert timing.of(node, 0, 4, 1, one_host=True).compute_s == pytest.approx(4.0 + 4 * 2 / 1000)
+
+
+@pytest.mark.parametrize(("rows", "seconds"), [(1, 4.0), (8, 18.0), (16, 18.0)])
+def test_a_few_tokens_take_between_one_token_s_time_and_that_of_the_batch_measured(rows: int, seconds: float) -> None:
+    node = a_node("a", bandwidth=100 * MIB, sources=MEASURED, batch_flops=2 * 4 * 100 * MIB * 8 / 18.0)
+    timing = StageTiming(a_model(token_bytes=0), rows=rows, tokens=1, past=0)
+    assert timing.of(node, 0, 4, 1, one_host=True).compute_s == pytest.approx(seconds)
+
+
 def test_a_prefill_chunk_is_bound_by_arithmetic() -> None:
     node = a_node("a", bandwidth=1e12, flops=1e12, sources=MEASURED)
     step = StageTiming(a_model(), rows=1, tokens=256, past=0, logits=False).of(node, 0, 4, 1, one_host=True)
