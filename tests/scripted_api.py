@@ -101,6 +101,13 @@ STATUS: dict[str, Any] = {
                 "sent_bytes": 7 << 12,
                 "foreseen_steps": 0,
             },
+            "decode_medians": {
+                "wait_s": 0.015,
+                "queue_s": 0.0001,
+                "graph_s": 0.001,
+                "eval_s": 0.012,
+                "serialize_s": 0.0002,
+            },
         }
         for index in range(2)
     ],
@@ -114,6 +121,12 @@ STATUS: dict[str, Any] = {
         "kept_sequences": 3,
         "kept_tokens": 120,
         "cache_tokens": 4096,
+    },
+    "steps": {
+        "steps": 7,
+        "round_trip_s": 0.2,
+        "wire_s": 0.01,
+        "decode_medians": {"round_trip_s": 0.028, "compute_s": 0.026, "wire_s": 0.0015},
     },
     "problem": None,
 }

@@ -109,7 +109,7 @@ class StageSpan(Record):
 class Run(Record):
     """One run of one workload. `visit` is the launch of the cluster that it ran on, `index` the prompt's number: equal
     indices have equal prompts whatever the number of devices. Warm-up runs are kept and never counted. `wire_s` is what
-    its steps took beyond all stages' computing, summed over the steps: frames on their way, or behind other frames.
+    its steps took beyond all stages' queueing, computing and serializing, summed over the steps: frames on their way.
     """
 
     kind: Literal["run"] = "run"

@@ -151,7 +151,14 @@ def _figures(document: Mapping[str, Any]) -> Sequence[str]:
         f"{up}, context {document['context']}, {document['concurrency']} at once, epoch {document['epoch']}",
         f"requests: {counts}",
         f"speed: {speed}",
+        *_last_steps(document["steps"]["decode_medians"]),
     ]
+
+
+def _last_steps(medians_s: Mapping[str, float | None]) -> Iterator[str]:
+    if (step_s := medians_s["round_trip_s"]) is not None:
+        compute_ms, wire_ms = 1000 * (medians_s["compute_s"] or 0.0), 1000 * (medians_s["wire_s"] or 0.0)
+        yield f"decode steps: {1000 * step_s:.1f} ms each, {compute_ms:.1f} computing, {wire_ms:.1f} on the wire"
 
 
 def stages_table(document: Mapping[str, Any]) -> RenderableType:

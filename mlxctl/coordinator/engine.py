@@ -330,7 +330,7 @@ class PipelineEngine:
 
     def _take(self, result: shard_pb2.ResultHeader) -> list[Emitted]:
         stage_s = [max(time.compute_us, time.receive_us) / 1e6 for time in result.times]
-        self.steps.came_back(result.lane, result.step, [time.compute_us / 1e6 for time in result.times])
+        self.steps.came_back(result.lane, result.step, result.times)
         tokens = list(result.token_ids)
         logprobs = decode_logprobs(result.logprobs, tokens)
         return self._scheduler.result(result.lane, result.step, tokens, stage_s, logprobs)

@@ -51,6 +51,7 @@ class ClusterMetrics(Collector):
         yield from _cluster(document)
         yield from _requests(document)
         yield from _stages(document["stages"])
+        yield from _steps(document)
         yield _histogram("time_to_first_token", "from request to first token", self._latencies.ttft.snapshot())
         yield _histogram("time_between_tokens", "between two tokens of a request", self._latencies.gap.snapshot())
 
@@ -94,6 +95,22 @@ def _stages(stages: list[Mapping[str, Any]]) -> Iterator[Metric]:
         for stage in stages:
             gauge.add_metric(_labels(stage), stage[key])
         yield gauge
+
+
+def _steps(document: Mapping[str, Any]) -> Iterator[Metric]:
+    """Medians of the last decode steps, once there are any."""
+    meaning = "of a decode step, the median: its round trip, all stages' computing, the wire"
+    step = GaugeMetricFamily("mlxctl_step_seconds", meaning, labels=("part",))
+    for name, median_s in document["steps"]["decode_medians"].items():
+        if median_s is not None:
+            step.add_metric((name.removesuffix("_s"),), median_s)
+    yield step
+    meaning = "of a decode step on a stage, the median: wait, queue, graph, eval, serialize"
+    parts = GaugeMetricFamily("mlxctl_stage_step_seconds", meaning, labels=(*_STAGE_LABELS, "part"))
+    for stage in document["stages"]:
+        for name, median_s in (stage["decode_medians"] or {}).items():
+            parts.add_metric((*_labels(stage), name.removesuffix("_s")), median_s)
+    yield parts
 
 
 def _labels(stage: Mapping[str, Any]) -> tuple[str, str]:

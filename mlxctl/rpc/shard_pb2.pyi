@@ -316,12 +316,22 @@ class Recent(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StageTime(_message.Message):
-    __slots__ = ("compute_us", "receive_us")
+    __slots__ = ("compute_us", "receive_us", "wait_us", "queue_us", "graph_us", "eval_us", "serialize_us")
     COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
     RECEIVE_US_FIELD_NUMBER: _ClassVar[int]
+    WAIT_US_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_US_FIELD_NUMBER: _ClassVar[int]
+    EVAL_US_FIELD_NUMBER: _ClassVar[int]
+    SERIALIZE_US_FIELD_NUMBER: _ClassVar[int]
     compute_us: int
     receive_us: int
-    def __init__(self, compute_us: _Optional[int] = ..., receive_us: _Optional[int] = ...) -> None: ...
+    wait_us: int
+    queue_us: int
+    graph_us: int
+    eval_us: int
+    serialize_us: int
+    def __init__(self, compute_us: _Optional[int] = ..., receive_us: _Optional[int] = ..., wait_us: _Optional[int] = ..., queue_us: _Optional[int] = ..., graph_us: _Optional[int] = ..., eval_us: _Optional[int] = ..., serialize_us: _Optional[int] = ...) -> None: ...
 
 class FrameHeader(_message.Message):
     __slots__ = ("deployment", "epoch", "lane", "step", "operations", "rows", "columns", "token_ids", "positions", "boundary", "tensor_bytes", "failure", "failed_stage", "times", "settings", "recent", "drawn")

@@ -24,15 +24,24 @@ AnyFrame = Frame[shard_pb2.FrameHeader] | Frame[shard_pb2.ResultHeader]
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduled:
-    """A frame whose arrays the device may still be computing: `wait` for them, then `frame(compute_us)` makes it.
+class Turn:
+    """When a frame had come whole, `receive_s` after its first part, was taken up, and its graph was there."""
 
-    The stage took it up at `started_s`.
+    receive_s: float
+    arrived_s: float
+    started_s: float
+    built_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A frame whose arrays the device may still be computing: `wait` for them, then `frame` makes it, given what the
+    stage spent.
     """
 
     wait: Callable[[], None]
-    frame: Callable[[int], AnyFrame]
-    started_s: float
+    frame: Callable[[shard_pb2.StageTime], AnyFrame]
+    turn: Turn
     sent: threading.Event = field(default_factory=threading.Event)
 
 
@@ -48,15 +57,25 @@ class StepClock:
         self.serialize_s = 0.0
         self.sent_bytes = 0
         self._last_s = 0.0
+        self._last_serialize_s = 0.0
 
-    def computed(self, started_s: float) -> float:
-        """Count a step that was taken up at `started_s` and has just ended; its seconds, overlaps left out."""
-        now_s = time.monotonic()
-        step_s = now_s - max(started_s, self._last_s)
-        self._last_s = now_s
+    def computed(self, turn: Turn) -> shard_pb2.StageTime:
+        """Count a step that has just ended; what it took, overlaps left out."""
+        now_s, last_s = time.monotonic(), self._last_s or turn.arrived_s
+        step_s = now_s - max(turn.started_s, last_s)
+        spent = shard_pb2.StageTime(
+            compute_us=_us(step_s),
+            receive_us=_us(turn.receive_s),
+            wait_us=_us(turn.arrived_s - last_s),
+            queue_us=_us(turn.started_s - turn.arrived_s),
+            graph_us=_us(turn.built_s - turn.started_s),
+            eval_us=_us(now_s - max(turn.built_s, last_s)),
+            serialize_us=_us(self.serialize_s - self._last_serialize_s),
+        )
+        self._last_s, self._last_serialize_s = now_s, self.serialize_s
         self.busy_s += step_s
         self.steps += 1
-        return step_s
+        return spent
 
     def message(self) -> shard_pb2.Profile:
         return shard_pb2.Profile(
@@ -91,12 +110,9 @@ class Outbox:
     def parts(self) -> Iterator[bytes]:
         """Yield the parts of each frame once its arrays are there."""
         for frame in self._frames():
-            began_s = time.monotonic()
-            for part in self._split(frame):
-                self.clock.serialize_s += time.monotonic() - began_s
+            for part in self._timed(self._split(frame)):
                 self.clock.sent_bytes += len(part)
                 yield part
-                began_s = time.monotonic()
 
     def fed_parts(self) -> Iterator[bytes]:
         """Yield the parts of what the first stage needs of each result, once its arrays are there."""
@@ -104,7 +120,7 @@ class Outbox:
             header = frame.header
             assert isinstance(header, shard_pb2.ResultHeader)
             if header.token_ids or header.failure:
-                yield from self._split(Frame(_bare(header)))
+                yield from self._timed(self._split(Frame(_bare(header))))
             self._results.put(frame)
         self._results.put(None)
 
@@ -118,15 +134,26 @@ class Outbox:
     def _frames(self) -> Iterator[AnyFrame]:
         while (scheduled := self._queue.get()) is not None:
             scheduled.wait()
-            compute_s = self.clock.computed(scheduled.started_s)
+            spent = self.clock.computed(scheduled.turn)
             began_s = time.monotonic()
-            frame = scheduled.frame(round(compute_s * 1e6))
+            frame = scheduled.frame(spent)
             self.clock.serialize_s += time.monotonic() - began_s
             yield frame
             scheduled.sent.set()
 
+    def _timed(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        began_s = time.monotonic()
+        for part in parts:
+            self.clock.serialize_s += time.monotonic() - began_s
+            yield part
+            began_s = time.monotonic()
+
     def _split(self, frame: AnyFrame) -> Iterator[bytes]:
         return split(frame.buffers(), epoch=self._epoch, frame_id=next(self._ids))
+
+
+def _us(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))
 
 
 def _bare(result: shard_pb2.ResultHeader) -> shard_pb2.ResultHeader:

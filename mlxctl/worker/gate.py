@@ -8,9 +8,10 @@ lane that waits.
 from __future__ import annotations
 
 import queue
+import time
 from collections import deque
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlxctl.rpc import shard_pb2
 from mlxctl.wire.frames import Frame
@@ -20,10 +21,11 @@ StepFrame = Frame[shard_pb2.FrameHeader]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame, and what it took from its first part to its last."""
+    """A frame, what it took from its first part to its last, and when it could be taken up."""
 
     frame: StepFrame
     receive_s: float
+    arrived_s: float
 
 
 class Gate:
@@ -54,9 +56,10 @@ class Gate:
         while self._waiting:
             arrival = self._waiting.popleft()
             header = arrival.frame.header
+            waited = header.drawn
             if self._is_ready(header) and not _touched(header) & blocked:
                 self._forget(header)
-                yield arrival
+                yield replace(arrival, arrived_s=time.monotonic()) if waited else arrival
                 continue
             kept.append(arrival)
             if not header.drawn:  # later frames may rely on its operations
@@ -85,7 +88,7 @@ def _apart(arrival: Arrival) -> list[Arrival]:
         return [arrival]
     ahead = shard_pb2.FrameHeader(deployment=header.deployment, epoch=header.epoch, operations=header.operations)
     del header.operations[:]
-    return [Arrival(Frame(ahead), 0.0), arrival]
+    return [Arrival(Frame(ahead), 0.0, arrival.arrived_s), arrival]
 
 
 def _touched(header: shard_pb2.FrameHeader) -> set[int]:

@@ -33,7 +33,7 @@ from mlxctl.sharding import (
 from mlxctl.wire.frames import Frame, parse_result, parse_step
 from mlxctl.wire.parts import Assembler, join
 from mlxctl.wire.sampling import encode_logprobs, read_wanted
-from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled
+from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled, Turn
 from mlxctl.worker.gate import Arrival, Gate
 from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
@@ -126,7 +126,8 @@ class Runner:
             if data is not None:
                 frame = parse_step(data)
                 self.check(frame.header)
-                yield Arrival(frame, time.monotonic() - began_s)
+                arrived_s = time.monotonic()
+                yield Arrival(frame, arrived_s - began_s, arrived_s)
                 began_s = 0.0
 
     def results(self, parts: Iterator[bytes]) -> Iterator[shard_pb2.ResultHeader]:
@@ -146,32 +147,33 @@ class Runner:
         self.lanes.clear()
         self._foreseen = None
         for arrival in arrivals:
-            self._take(arrival.frame, arrival.receive_s)
+            self._take(arrival)
 
-    def _take(self, frame: StepFrame, receive_s: float) -> None:
-        header = frame.header
+    def _take(self, arrival: Arrival) -> None:
+        header = arrival.frame.header
         started_s = time.monotonic()
-        self._clock.receive_s += receive_s
+        self._clock.receive_s += arrival.receive_s
         try:
             if header.operations:
                 self._forget()
             self.lanes.apply(header.operations)
             if header.rows and not header.failure:
-                self._compute(frame, round(receive_s * 1e6), started_s)
+                self._compute(arrival, started_s)
             else:
-                self._pass_on(header, started_s)
+                self._pass_on(arrival, started_s)
         except Exception as error:  # a step that cannot be computed fails its lane, not the stage
             log.exception("lane %d step %d failed", header.lane, header.step)
             header.failure = error.line if isinstance(error, MlxctlError) else f"{type(error).__name__}: {error}"
             header.failed_stage = self.stage
-            self._pass_on(header, started_s)
+            self._pass_on(arrival, started_s)
         self._clock.graph_s += time.monotonic() - started_s
         self._frames += 1
         if self._frames % CLEAR_EVERY == 0:
             mx.clear_cache()
 
-    def _pass_on(self, header: shard_pb2.FrameHeader, started_s: float) -> None:
+    def _pass_on(self, arrival: Arrival, started_s: float) -> None:
         """A frame without computation: on to the next stage, or a result if it reports a failure."""
+        header = arrival.frame.header
         frame: AnyFrame
         if not self.shard.is_last:
             del header.tensor_bytes[:]
@@ -182,13 +184,13 @@ class Runner:
             frame = Frame(result)
         else:
             return
-        self._outbox.put(Scheduled(lambda: None, lambda compute_us: frame, started_s))
+        turn = Turn(arrival.receive_s, arrival.arrived_s, started_s, started_s)
+        self._outbox.put(Scheduled(lambda: None, lambda spent: frame, turn))
 
-    def _compute(self, frame: StepFrame, receive_us: int, started_s: float) -> None:
-        header = frame.header
+    def _compute(self, arrival: Arrival, started_s: float) -> None:
+        frame, header = arrival.frame, arrival.frame.header
         lane = self.lanes.at_step(header.lane, header.step, header.rows)
         fed, lane.fed = lane.fed, None
-        header.times.add(receive_us=receive_us)
         form = StepForm.of(header) if self.stages > 1 else None
         if self._foreseen is not None and self._foreseen.form == form:
             self._foreseen.fill(frame)
@@ -199,21 +201,22 @@ class Runner:
             inbox = None if self.shard.is_first else _boundary(frame)
             built = build_step(self.shard, lane.cache, _ids(header, fed), inbox, read_wanted(header))
         lane.fed = built.fed
+        turn = Turn(arrival.receive_s, arrival.arrived_s, started_s, time.monotonic())
         built.schedule()
-        scheduled = self._scheduled(header, built, started_s)
+        scheduled = self._scheduled(header, built, turn)
         self._outbox.put(scheduled)
         if form is not None:
             self._look_ahead(form, lane.cache, scheduled.sent)
 
-    def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, started_s: float) -> Scheduled:
-        def boundary_frame(compute_us: int) -> StepFrame:
+    def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, turn: Turn) -> Scheduled:
+        def boundary_frame(spent: shard_pb2.StageTime) -> StepFrame:
             tensors = tuple(_bytes(array) for array in built.waited)
             header.boundary = built.spec
             header.tensor_bytes[:] = [len(tensor) for tensor in tensors]
-            header.times[-1].compute_us = compute_us
+            header.times.append(spent)
             return Frame(header, tensors)
 
-        def result_frame(compute_us: int) -> Frame[shard_pb2.ResultHeader]:
+        def result_frame(spent: shard_pb2.StageTime) -> Frame[shard_pb2.ResultHeader]:
             result = self._result(header)
             if built.draw is not None:
                 tokens = built.draw.tokens()
@@ -221,12 +224,11 @@ class Runner:
                     built.fed.told.set_result(tokens)
                 result.token_ids.extend(tokens)
                 result.logprobs.extend(encode_logprobs(built.draw.logprobs(tokens)))
-            header.times[-1].compute_us = compute_us
-            result.times.extend(header.times)
+            result.times.extend([*header.times, spent])
             return Frame(result)
 
         frame = result_frame if self.shard.is_last else boundary_frame
-        return Scheduled(partial(_wait, built.waited), frame, started_s)
+        return Scheduled(partial(_wait, built.waited), frame, turn)
 
     def _look_ahead(self, form: StepForm, cache: ShardCache, sent: threading.Event) -> None:
         """Build the next step's graph while other stages compute, where a lane has the pipeline to itself: once this

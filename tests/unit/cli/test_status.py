@@ -22,6 +22,7 @@ def test_the_only_cluster_is_shown_stage_by_stage(mlxctl: Mlxctl, make_cluster: 
     assert "up 1 min 01 s, context 4096, 8 at once, epoch 1" in rows
     assert "requests: 1 running, 0 waiting, 3 completed, 0 failed, 0 cancelled" in rows
     assert "speed: 12.0 tok/s, 99 tokens so far" in rows
+    assert "decode steps: 28.0 ms each, 26.0 computing, 1.5 on the wire" in rows
     assert "1 worker-2 4-7 3.0 MiB 1.0 MiB 5.0 MiB/1.0 GiB 50% ready" in rows
 
 

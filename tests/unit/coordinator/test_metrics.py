@@ -44,6 +44,19 @@ def test_every_stage_has_its_figures() -> None:
         assert found["mlxctl_stage_rss_bytes", *labels] == 200 << 20
 
 
+def test_a_decode_step_is_taken_apart() -> None:
+    found = samples()
+    assert [found["mlxctl_step_seconds", part] for part in ("round_trip", "compute", "wire")] == [0.028, 0.026, 0.0015]
+    parts = [found["mlxctl_stage_step_seconds", "worker-2", part, "1"] for part in ("wait", "queue", "graph", "eval")]
+    assert parts == [0.015, 0.0001, 0.001, 0.012]
+
+
+def test_before_the_first_step_there_is_nothing_to_take_apart() -> None:
+    stages = [{**stage, "decode_medians": None} for stage in STATUS["stages"]]
+    steps = {**STATUS["steps"], "decode_medians": dict.fromkeys(("round_trip_s", "compute_s", "wire_s"))}
+    assert not any("step_seconds" in name for name, *_ in samples(stages=stages, steps=steps))
+
+
 def test_a_lost_stage_is_down_and_the_cluster_not_ready() -> None:
     stages = [STATUS["stages"][0], {**STATUS["stages"][1], "state": "lost"}]
     found = samples(stages=stages, state="degraded")

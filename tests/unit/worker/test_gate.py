@@ -19,7 +19,7 @@ LANES = {1, 2, 3}
 def frame(lane: int, step: int, *, drawn: bool = False, frees: Iterable[int] = (), rows: int = 1) -> Arrival:
     header = shard_pb2.FrameHeader(lane=lane, step=step, rows=rows, columns=1, drawn=drawn)
     header.operations.extend(shard_pb2.CacheOperation(kind=FREE, handle=handle) for handle in frees)
-    return Arrival(Frame(header), 0.0)
+    return Arrival(Frame(header), 0.0, 0.0)
 
 
 def result(lane: int, step: int, *tokens: int, failure: str = "") -> shard_pb2.ResultHeader:
