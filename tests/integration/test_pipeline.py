@@ -181,6 +181,16 @@ async def test_a_corrupted_or_foreign_frame_is_refused_with_a_typed_status() -> 
         }
         for part, status in cases.items():
             assert await asyncio.to_thread(refusal, connection, part) == status
+        told = await asyncio.to_thread(connection.prolong)
+        assert "shorter than its header" in told.failure and not told.broken_edges
+
+
+async def test_a_pipeline_that_is_closed_in_good_order_has_no_broken_edges() -> None:
+    async with running_pipeline(local_profile(3)) as pipeline:
+        await asyncio.to_thread(pipeline.engine.close)
+        await asyncio.sleep(0.5)  # what breaks does so at once
+        told = await asyncio.gather(*(asyncio.to_thread(c.prolong) for c in pipeline.launch.connections))
+        assert not any(reply.broken_edges or reply.failure for reply in told)
 
 
 async def test_only_the_last_stage_feeds_the_first() -> None:
