@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlxctl.facts import CACHE_STEP_TOKENS
+from mlxctl.coordinator import pacing
+from mlxctl.facts import CACHE_STEP_TOKENS, CHUNK_TOKENS
 from mlxctl.profile import Profile
 from mlxctl.request import GenerationRequest
 from mlxctl.rpc import shard_pb2
@@ -38,14 +38,12 @@ def local_profile(model: Path, stages: int, context: int, sequences: int) -> Pro
     return Profile.from_json(json.dumps(wanted))
 
 
-async def fullest(pipeline: RunningPipeline, tokens: int = TOKENS, uneven: int = 0) -> list[shard_pb2.StatusReply]:
-    """Each worker's status when its caches held most, while as many requests as planned filled the context, each with a
-    prompt that is `uneven` tokens shorter than the last one's.
-    """
+async def fullest(pipeline: RunningPipeline, tokens: int = TOKENS) -> list[shard_pb2.StatusReply]:
+    """Each worker's status when its caches held most, while as many requests as planned filled the context."""
     plan = pipeline.launch.plan
     assert plan is not None
     requests = [
-        GenerationRequest(tuple((seed + index) % 500 for index in range(plan.context - tokens - seed * uneven)), tokens)
+        GenerationRequest(tuple((seed + index) % 500 for index in range(plan.context - tokens)), tokens)
         for seed in range(plan.concurrency)
     ]
     running = asyncio.gather(*(pipeline.tokens(request) for request in requests))
@@ -80,16 +78,20 @@ def scores_with_a_bias(path: Path) -> Path:
     return write_checkpoint(path, "deepseek_v3", max_position_embeddings=4 * CONTEXT, **heads)
 
 
-@pytest.mark.parametrize("stages", [1, 2])
-@pytest.mark.parametrize(("make", "context", "sequences"), [(scores_with_a_bias, 3 * CONTEXT, 1)], ids=["scores-twice"])
-async def test_workers_never_hold_more_than_was_planned(
-    make: Callable[[Path], Path], context: int, sequences: int, stages: int, tmp_path: Path
-) -> None:
-    async with running_pipeline(local_profile(make(tmp_path / "model"), stages, context, sequences)) as pipeline:
+async def assert_within_plan(profile: Profile, tokens: int) -> None:
+    async with running_pipeline(profile) as pipeline:
         plan = pipeline.launch.plan
         assert plan is not None
-        await fullest(pipeline, tokens=context * 2 // 5, uneven=3)
+        await fullest(pipeline, tokens)
         for stage, connection in zip(plan.stages, pipeline.launch.connections, strict=True):
             beyond = connection.status().peak_bytes - stage.resident_bytes
             print(f"{stage.node}: {beyond} bytes beyond what stays, {stage.activation_bytes} planned")
             assert beyond <= stage.activation_bytes
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+async def test_prompts_computed_in_the_largest_chunks_take_no_more_than_planned(
+    stages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "LEAST_CHUNK_ALONE", CHUNK_TOKENS[False])
+    await assert_within_plan(local_profile(scores_with_a_bias(tmp_path / "model"), stages, 3 * CONTEXT, 1), 20)
