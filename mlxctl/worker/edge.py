@@ -20,6 +20,7 @@ from mlxctl.wire.service import ShardStub, channel, rpc_error
 
 log = logging.getLogger(__name__)
 
+_MOST_US = 2**32 - 1  # a stage may wait for longer, and says so much
 AnyFrame = Frame[shard_pb2.FrameHeader] | Frame[shard_pb2.ResultHeader]
 
 
@@ -119,9 +120,9 @@ class Outbox:
         for frame in self._frames():
             header = frame.header
             assert isinstance(header, shard_pb2.ResultHeader)
+            self._results.put(frame)  # first: a part that was yielded has to be sent before this goes on
             if header.token_ids or header.failure:
                 yield from self._timed(self._split(Frame(_bare(header))))
-            self._results.put(frame)
         self._results.put(None)
 
     def result_parts(self) -> Iterator[bytes]:
@@ -153,7 +154,7 @@ class Outbox:
 
 
 def _us(seconds: float) -> int:
-    return max(0, round(seconds * 1e6))
+    return min(max(0, round(seconds * 1e6)), _MOST_US)
 
 
 def _bare(result: shard_pb2.ResultHeader) -> shard_pb2.ResultHeader:

@@ -1,8 +1,8 @@
-"""Frames on their way into the first of several stages. Called by the service's threads and by the runner.
+"""Frames on their way into the first stage. Called by the service's threads and by the runner.
 
-The coordinator sends a lane's next frame before it knows the tokens that the last one draws; the last stage tells them
-the first one directly. Frames that do not wait may overtake those that do, but for those whose operations touch a
-lane that waits.
+The coordinator sends a lane's next frame before it knows the tokens that the last one draws; the last of several stages
+tells them the first one directly. Frames that do not wait may overtake those that do, but for those whose operations
+touch a lane that waits. Where one stage is all there is, frames queue here, and the MLX thread never waits for gRPC.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ class Arrival:
 
 
 class Gate:
-    """One thread iterates `arrivals`, others put. `lanes` are the handles that exist on this stage."""
+    """One thread iterates `arrivals`, others put. `lanes` are the handles that exist on this stage; unless it `is_fed`
+    it knows itself what it draws, and no frame waits.
+    """
 
-    def __init__(self, lanes: Container[int]) -> None:
+    def __init__(self, lanes: Container[int], *, is_fed: bool) -> None:
         self._lanes = lanes
+        self._is_fed = is_fed
         self._queue: queue.SimpleQueue[Arrival | shard_pb2.ResultHeader | None] = queue.SimpleQueue()
         self._waiting: deque[Arrival] = deque()
         self._drawn: dict[int, shard_pb2.ResultHeader] = {}
@@ -44,10 +47,13 @@ class Gate:
     def arrivals(self) -> Iterator[Arrival]:
         """Frames that can be computed, until the end."""
         while (item := self._queue.get()) is not None:
-            if isinstance(item, Arrival):
+            if not isinstance(item, Arrival):
+                if item.lane in self._lanes:
+                    self._drawn[item.lane] = item
+            elif self._is_fed:
                 self._waiting.extend(_apart(item))
-            elif item.lane in self._lanes:
-                self._drawn[item.lane] = item
+            else:
+                yield item
             yield from self._released()
 
     def _released(self) -> Iterator[Arrival]:

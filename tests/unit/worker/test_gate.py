@@ -26,9 +26,9 @@ def result(lane: int, step: int, *tokens: int, failure: str = "") -> shard_pb2.R
     return shard_pb2.ResultHeader(lane=lane, step=step, token_ids=tokens, failure=failure, failed_stage=1)
 
 
-def passed(*items: Arrival | shard_pb2.ResultHeader) -> list[shard_pb2.FrameHeader]:
+def passed(*items: Arrival | shard_pb2.ResultHeader, is_fed: bool = True) -> list[shard_pb2.FrameHeader]:
     """What comes out until the end."""
-    gate = Gate(LANES)
+    gate = Gate(LANES, is_fed=is_fed)
     for item in (*items, None):
         gate.put(item)
     return [arrival.frame.header for arrival in gate.arrivals()]
@@ -53,6 +53,11 @@ def test_a_draw_may_come_before_the_frame_that_follows_it() -> None:
 
 def test_a_frame_does_not_take_the_tokens_of_another_step() -> None:
     assert places(result(1, 0, 42), frame(1, 2, drawn=True)) == []
+
+
+def test_where_one_stage_is_all_there_is_no_frame_waits_or_is_taken_apart() -> None:
+    headers = passed(frame(1, 1, drawn=True, frees=[3]), frame(1, 2, drawn=True), is_fed=False)
+    assert [(header.step, header.drawn, len(header.operations)) for header in headers] == [(1, True, 1), (2, True, 0)]
 
 
 def test_other_lanes_overtake_a_frame_that_waits() -> None:

@@ -1,0 +1,47 @@
+"""Frames of a stage on their way out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from mlxctl.rpc import shard_pb2
+from mlxctl.wire.frames import Frame, parse_result
+from mlxctl.wire.parts import join
+from mlxctl.worker.edge import Outbox, Scheduled, StepClock, Turn
+
+pytestmark = pytest.mark.unit
+
+EPOCH = 3
+
+
+def scheduled(step: int, *tokens: int) -> Scheduled:
+    result = shard_pb2.ResultHeader(step=step, token_ids=tokens, logprobs=[shard_pb2.TokenLogprob()])
+    return Scheduled(lambda: None, lambda spent: Frame(result), Turn(0.0, 0.0, 0.0, 0.0))
+
+
+def outbox(*frames: Scheduled) -> Outbox:
+    box = Outbox(EPOCH, StepClock())
+    for frame in frames:
+        box.put(frame)
+    box.close()
+    return box
+
+
+def test_the_coordinator_need_not_wait_until_the_first_stage_has_been_told() -> None:
+    box = outbox(scheduled(0, 42))
+    next(box.fed_parts())  # the thread that sends it does not go on before it is sent
+    assert parse_result(next(join(box.result_parts(), epoch=EPOCH))).token_ids == [42]
+
+
+def test_a_stage_that_has_waited_for_hours_still_computes() -> None:
+    clock = StepClock()
+    clock.computed(Turn(0.0, 0.0, 0.0, 0.0))
+    hours_later_s = time.monotonic() + 10_000
+    assert clock.computed(Turn(0.0, hours_later_s, hours_later_s, hours_later_s)).wait_us == 2**32 - 1
+
+
+def test_the_first_stage_is_told_tokens_alone_and_only_if_there_are_any() -> None:
+    told = [parse_result(data) for data in join(outbox(scheduled(0), scheduled(1, 42)).fed_parts(), epoch=EPOCH)]
+    assert [(each.step, list(each.token_ids), len(each.logprobs)) for each in told] == [(1, [42], 0)]
