@@ -58,14 +58,15 @@ def chunk_tokens(
         common = min(COMMON_CHUNK, sizes[-1])
         return max([common if prompts > streams else _least_worthwhile(times, sizes, common), *fitting])
     ladder = [size for size in sizes if size >= LEAST_CHUNK_ALONE and size.bit_count() == 1] or sizes[-1:]
-    return min(reversed(_worth_trying(times, ladder)), key=lambda size: _alone_s(times, stages, left, size))
+    worth_trying = _worth_trying(times, ladder, min(FIRST_CHUNK_ALONE, left // stages))
+    return min(reversed(worth_trying), key=lambda size: _alone_s(times, stages, left, size))
 
 
-def _worth_trying(times: StepTimes, ladder: list[int]) -> list[int]:
+def _worth_trying(times: StepTimes, ladder: list[int], first: int) -> list[int]:
     """The sizes of `ladder` that are known, and the next ones: each new size costs a device some cold steps."""
     known = [place for place, size in enumerate(ladder) if times.is_tried(size)]
     if not known:
-        return [min(ladder, key=lambda size: abs(size - FIRST_CHUNK_ALONE))]
+        return [next((size for size in ladder if size >= first), ladder[-1])]
     return ladder[max(0, known[0] - 1) : known[-1] + 2]
 
 

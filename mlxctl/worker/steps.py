@@ -61,6 +61,7 @@ class BuiltStep:
         """Start computing without waiting."""
         schedule: Any = mx.async_eval  # untyped in mlx's stubs
         schedule(self.waited, self.states, [] if self.fed is None or self.fed.lazy is None else self.fed.lazy)
+        self.states.clear()  # caches that the lane leaves would else stay until the next frame has been sent
 
 
 def build_step(
@@ -72,8 +73,8 @@ def build_step(
     if output.boundary is not None:
         spec, arrays = encode_boundary(output.boundary)
         return BuiltStep(arrays, states, spec=spec)
-    if wanted is None:  # nothing to send, so wait for a single element of what was computed
-        return BuiltStep([states[-1].reshape(-1)[:1].astype(mx.float32)], states)
+    if wanted is None:  # nothing to send: wait for an element of what was computed, a sum of it, as a view holds all
+        return BuiltStep([states[-1].reshape(-1)[:1].astype(mx.float32).sum(keepdims=True)], states)
     assert output.logits is not None
     draw = sample(output.logits[:, -1, :], wanted.samplings, wanted.positions, wanted.recent)
     return BuiltStep(draw.arrays, states, draw=draw, fed=Fed.of(draw) if shard.is_first else None)

@@ -38,12 +38,14 @@ def local_profile(model: Path, stages: int, context: int, sequences: int) -> Pro
     return Profile.from_json(json.dumps(wanted))
 
 
-async def fullest(pipeline: RunningPipeline, tokens: int = TOKENS) -> list[shard_pb2.StatusReply]:
-    """Each worker's status when its caches held most, while as many requests as planned filled the context."""
+async def fullest(pipeline: RunningPipeline, tokens: int = TOKENS, uneven: int = 0) -> list[shard_pb2.StatusReply]:
+    """Each worker's status when its caches held most, while as many requests as planned filled the context, each with a
+    prompt that is `uneven` tokens shorter than the last one's.
+    """
     plan = pipeline.launch.plan
     assert plan is not None
     requests = [
-        GenerationRequest(tuple((seed + index) % 500 for index in range(plan.context - tokens)), tokens)
+        GenerationRequest(tuple((seed + index) % 500 for index in range(plan.context - tokens - seed * uneven)), tokens)
         for seed in range(plan.concurrency)
     ]
     running = asyncio.gather(*(pipeline.tokens(request) for request in requests))
@@ -72,17 +74,23 @@ async def test_unequal_workers_hold_what_was_planned_for_them_and_stay_within_th
             assert status.rss_bytes <= stage.budget_bytes
 
 
+def keys_as_large_as_all_else(path: Path) -> Path:
+    """A model whose layers hold far more keys and values than anything else, so that joining a lane takes most."""
+    narrow: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 8, "head_dim": 64}
+    return write_checkpoint(path, "llama", num_key_value_heads=8, max_position_embeddings=CONTEXT, **narrow)
+
+
 def scores_with_a_bias(path: Path) -> Path:
     """A model that makes its own scores, which MLX's attention is then given as a bias for each head."""
     heads: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 8}
     return write_checkpoint(path, "deepseek_v3", max_position_embeddings=4 * CONTEXT, **heads)
 
 
-async def assert_within_plan(profile: Profile, tokens: int) -> None:
+async def assert_within_plan(profile: Profile, tokens: int, uneven: int = 0) -> None:
     async with running_pipeline(profile) as pipeline:
         plan = pipeline.launch.plan
         assert plan is not None
-        await fullest(pipeline, tokens)
+        await fullest(pipeline, tokens, uneven)
         for stage, connection in zip(plan.stages, pipeline.launch.connections, strict=True):
             beyond = connection.status().peak_bytes - stage.resident_bytes
             print(f"{stage.node}: {beyond} bytes beyond what stays, {stage.activation_bytes} planned")
@@ -95,3 +103,9 @@ async def test_prompts_computed_in_the_largest_chunks_take_no_more_than_planned(
 ) -> None:
     monkeypatch.setattr(pacing, "LEAST_CHUNK_ALONE", CHUNK_TOKENS[False])
     await assert_within_plan(local_profile(scores_with_a_bias(tmp_path / "model"), stages, 3 * CONTEXT, 1), 20)
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+async def test_sequences_that_join_lanes_take_no_more_than_planned(stages: int, tmp_path: Path) -> None:
+    profile = local_profile(keys_as_large_as_all_else(tmp_path / "model"), stages, CONTEXT, 8)
+    await assert_within_plan(profile, 200, uneven=3)

@@ -111,6 +111,12 @@ def test_sizes_are_tried_by_doubling_and_halving_as_far_as_it_pays(overhead_s: f
     assert all(size <= 2 * max(tried[:at]) for at, size in enumerate(tried) if at)
 
 
+def test_a_prompt_too_short_for_the_first_size_is_cut_for_the_stages_all_the_same() -> None:
+    assert chunk_tokens(StepTimes(), 2, 255, 2048, None, 0) == 128
+    assert chunk_tokens(StepTimes(), 1, 255, 2048, None, 0) == 256
+    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, 0) == FIRST_CHUNK_ALONE
+
+
 def test_times_are_medians_of_the_last_ones_and_of_the_nearest_smaller_size() -> None:
     times = StepTimes()
     for step_s in (0.01, 0.01, 5.0):
