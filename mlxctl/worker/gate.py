@@ -1,8 +1,8 @@
-"""Frames on their way into the first stage. Called by the service's threads and by the runner.
+"""Frames on their way from gRPC's threads to the MLX thread. Called by the service and by the runner.
 
 The coordinator sends a lane's next frame before it knows the tokens that the last one draws; the last of several stages
-tells them the first one directly. Frames that do not wait may overtake those that do, but for those whose operations
-touch a lane that waits. Where one stage is all there is, frames queue here, and the MLX thread never waits for gRPC.
+tells them the first one directly, where that frame waits. Frames that do not wait may overtake those that do, but for
+those whose operations touch a lane that waits.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Arrival:
 
 
 class Gate:
-    """One thread iterates `arrivals`, others put. `lanes` are the handles that exist on this stage; unless it `is_fed`
-    it knows itself what it draws, and no frame waits.
+    """One thread takes what is `next`, others put. `lanes` are the handles that exist on this stage; unless it `is_fed`
+    no frame waits.
     """
 
     def __init__(self, lanes: Container[int], *, is_fed: bool) -> None:
@@ -38,23 +38,31 @@ class Gate:
         self._is_fed = is_fed
         self._queue: queue.SimpleQueue[Arrival | shard_pb2.ResultHeader | None] = queue.SimpleQueue()
         self._waiting: deque[Arrival] = deque()
+        self._ready: deque[Arrival] = deque()
         self._drawn: dict[int, shard_pb2.ResultHeader] = {}
 
     def put(self, item: Arrival | shard_pb2.ResultHeader | None) -> None:
         """A frame from the coordinator, what the last stage drew, or the end."""
         self._queue.put(item)
 
-    def arrivals(self) -> Iterator[Arrival]:
-        """Frames that can be computed, until the end."""
-        while (item := self._queue.get()) is not None:
-            if not isinstance(item, Arrival):
-                if item.lane in self._lanes:
-                    self._drawn[item.lane] = item
-            elif self._is_fed:
-                self._waiting.extend(_apart(item))
-            else:
-                yield item
-            yield from self._released()
+    def next(self, timeout_s: float | None = None) -> Arrival | None:
+        """The next frame that can be computed; None at the end. Raises queue.Empty if nothing came for `timeout_s`."""
+        while not self._ready:
+            item = self._queue.get(timeout=timeout_s)
+            if item is None:
+                return None
+            self._take(item)
+        return self._ready.popleft()
+
+    def _take(self, item: Arrival | shard_pb2.ResultHeader) -> None:
+        if isinstance(item, Arrival) and not self._is_fed:
+            self._ready.append(item)
+            return
+        if isinstance(item, Arrival):
+            self._waiting.extend(_apart(item))
+        elif item.lane in self._lanes:
+            self._drawn[item.lane] = item
+        self._ready.extend(self._released())
 
     def _released(self) -> Iterator[Arrival]:
         blocked: set[int] = set()

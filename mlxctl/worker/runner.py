@@ -24,7 +24,6 @@ from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import (
     LoadProgress,
     Shard,
-    ShardCache,
     Tensor,
     TensorHeader,
     decode_boundary,
@@ -34,15 +33,14 @@ from mlxctl.wire.frames import Frame, parse_result, parse_step
 from mlxctl.wire.parts import Assembler, join
 from mlxctl.wire.sampling import encode_logprobs, read_wanted
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled, Turn
+from mlxctl.worker.foresight import Foresight
 from mlxctl.worker.gate import Arrival, Gate
 from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
-from mlxctl.worker.steps import BuiltStep, Fed, ForeseenStep, StepForm, build_step
+from mlxctl.worker.steps import BuiltStep, Fed, StepForm, build_step
 
 log = logging.getLogger(__name__)
 
-ALONE_STEPS = 3  # in a row of one lane before the next one is built ahead
-SENT_TIMEOUT_S = 1.0
 CLEAR_EVERY = 256  # frames, as mlx-lm does: freed buffers of sizes that no longer come
 
 T = TypeVar("T")
@@ -88,9 +86,7 @@ class Runner:
         self._clock = outbox.clock
         self._frames = 0
         self.gate: Gate | None = None
-        self._foreseen: ForeseenStep | None = None
-        self._last_lane = 0
-        self._alone = 0
+        self._foresight = Foresight(shard)
 
     @classmethod
     def load(
@@ -142,11 +138,18 @@ class Runner:
         if header.deployment != self.deployment or header.epoch != self.epoch:
             raise ForeignFrame(f"a frame of {header.deployment}, epoch {header.epoch}; this is {self.deployment}")
 
-    def serve(self, arrivals: Iterator[Arrival]) -> None:
-        """Take frames until they end; raises what `arrivals` raises."""
+    def serve(self, gate: Gate) -> None:
+        """Take frames until they end."""
         self.lanes.clear()
-        self._foreseen = None
-        for arrival in arrivals:
+        self._foresight.forget()
+        while True:
+            try:
+                arrival = gate.next(self._foresight.wait_s())
+            except queue.Empty:
+                self._foresight.build()
+                continue
+            if arrival is None:
+                return
             self._take(arrival)
 
     def _take(self, arrival: Arrival) -> None:
@@ -155,7 +158,7 @@ class Runner:
         self._clock.receive_s += arrival.receive_s
         try:
             if header.operations:
-                self._forget()
+                self._foresight.forget()
             self.lanes.apply(header.operations)
             if header.rows and not header.failure:
                 self._compute(arrival, started_s)
@@ -192,12 +195,10 @@ class Runner:
         lane = self.lanes.at_step(header.lane, header.step, header.rows)
         fed, lane.fed = lane.fed, None
         form = StepForm.of(header) if self.stages > 1 else None
-        if self._foreseen is not None and self._foreseen.form == form:
-            self._foreseen.fill(frame)
-            built, self._foreseen = self._foreseen.built, None
+        built = None if form is None else self._foresight.take(form, arrival)
+        if built is not None:
             self._clock.foreseen_steps += 1
         else:
-            self._forget()
             inbox = None if self.shard.is_first else _boundary(frame)
             built = build_step(self.shard, lane.cache, _ids(header, fed), inbox, read_wanted(header))
         lane.fed = built.fed
@@ -206,7 +207,7 @@ class Runner:
         scheduled = self._scheduled(header, built, turn)
         self._outbox.put(scheduled)
         if form is not None:
-            self._look_ahead(form, lane.cache, scheduled.sent)
+            self._foresight.sent(form, lane.cache, scheduled.sent)
 
     def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, turn: Turn) -> Scheduled:
         def boundary_frame(spent: shard_pb2.StageTime) -> StepFrame:
@@ -229,26 +230,6 @@ class Runner:
 
         frame = result_frame if self.shard.is_last else boundary_frame
         return Scheduled(partial(_wait, built.waited), frame, turn)
-
-    def _look_ahead(self, form: StepForm, cache: ShardCache, sent: threading.Event) -> None:
-        """Build the next step's graph while other stages compute, where a lane has the pipeline to itself: once this
-        step is on its way, as building takes the interpreter, which sending needs.
-        """
-        self._alone = self._alone + 1 if form.lane == self._last_lane else 0
-        self._last_lane = form.lane
-        following = form.following() if self._alone >= ALONE_STEPS else None
-        if following is None or not sent.wait(SENT_TIMEOUT_S):
-            return
-        try:
-            self._foreseen = ForeseenStep.build(self.shard, cache, following)
-        except Exception:  # the step itself is on its way: do without
-            log.exception("a step could not be built ahead")
-            self._alone = 0
-
-    def _forget(self) -> None:
-        if self._foreseen is not None:
-            self._foreseen.undo()
-            self._foreseen = None
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)

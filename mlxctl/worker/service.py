@@ -139,11 +139,8 @@ class WorkerService(ShardServicer):
 
     def _serve(self, runner: Runner, parts: Iterator[bytes]) -> None:
         """Have the frames of `parts` computed, to their end; raises what is wrong with them."""
-        if not runner.shard.is_first:
-            self._mlx.submit(lambda: runner.serve(runner.arrivals(parts))).result()
-            return
         gate = runner.gate = Gate(runner.lanes, is_fed=runner.is_fed)
-        served = self._mlx.submit(lambda: runner.serve(gate.arrivals()))
+        served = self._mlx.submit(lambda: runner.serve(gate))
         try:
             for arrival in runner.arrivals(parts):
                 gate.put(arrival)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterable
 
 import pytest
@@ -31,7 +32,10 @@ def passed(*items: Arrival | shard_pb2.ResultHeader, is_fed: bool = True) -> lis
     gate = Gate(LANES, is_fed=is_fed)
     for item in (*items, None):
         gate.put(item)
-    return [arrival.frame.header for arrival in gate.arrivals()]
+    found = []
+    while (arrival := gate.next()) is not None:
+        found.append(arrival.frame.header)
+    return found
 
 
 def places(*items: Arrival | shard_pb2.ResultHeader) -> list[tuple[int, int]]:
@@ -58,6 +62,11 @@ def test_a_frame_does_not_take_the_tokens_of_another_step() -> None:
 def test_where_one_stage_is_all_there_is_no_frame_waits_or_is_taken_apart() -> None:
     headers = passed(frame(1, 1, drawn=True, frees=[3]), frame(1, 2, drawn=True), is_fed=False)
     assert [(header.step, header.drawn, len(header.operations)) for header in headers] == [(1, True, 1), (2, True, 0)]
+
+
+def test_who_waits_for_a_frame_can_stop_waiting() -> None:
+    with pytest.raises(queue.Empty):
+        Gate(LANES, is_fed=True).next(timeout_s=0.0)
 
 
 def test_other_lanes_overtake_a_frame_that_waits() -> None:
