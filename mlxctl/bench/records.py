@@ -88,9 +88,9 @@ class Answer(Record):
 class StageSpan(Record):
     """Where a stage's time went during a run, by the stage's own clock.
 
-    `compute_s` is building graphs and evaluating them (`graph_s` of it building), `wire_s` the arrival of frames from
-    their first part to their last, `serialize_s` making frames bytes, `wait_s` having nothing to do (the bubble),
-    `residual_s` what nobody accounts for; it is negative where parts overlap.
+    `compute_s` is building graphs and evaluating them, `graph_s` building them, before their frames come too, `wire_s`
+    the arrival of frames from their first part to their last, `serialize_s` making frames bytes, `wait_s` having
+    nothing to do (the bubble), `residual_s` what nobody accounts for; it is negative where parts overlap.
     """
 
     stage: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,7 +97,7 @@ class StatusBoard:
                 "rss_bytes": psutil.Process().memory_info().rss,
                 "version": mlxctl.__version__,
             },
-            "stages": [self._stage(i, medians) for i, medians in enumerate(self._stage_medians())],
+            "stages": [self._stage(i) for i in range(len(self._readings))],
             "requests": counts,
             "tokens_per_s": round(tokens_per_s, 3),
             "tokens_generated": tokens_generated,
@@ -116,10 +115,7 @@ class StatusBoard:
             "decode_medians": log.decode_medians_s(),
         }
 
-    def _stage_medians(self) -> Sequence[Mapping[str, float] | None]:
-        return self._engine.steps.stage_medians_s() or [None] * len(self._readings)
-
-    def _stage(self, index: int, decode_medians: Mapping[str, float] | None) -> dict[str, Any]:
+    def _stage(self, index: int) -> dict[str, Any]:
         reading, worker = self._readings[index], self._launch.workers[index]
         stage, reply = self._launch.connections[index].stage, reading.reply
         return {
@@ -142,7 +138,7 @@ class StatusBoard:
             "steps": reply.steps,
             "caches": reply.lanes,
             "profile": _profile(reply),
-            "decode_medians": decode_medians,
+            "decode_medians": self._engine.steps.stage_medians_s(index),
         }
 
 

@@ -92,13 +92,12 @@ class StepLog:
             "wire_s": statistics.median(step.wire_s for step in steps) if steps else None,
         }
 
-    def stage_medians_s(self) -> list[Mapping[str, float]]:
-        """For each stage the medians of StageStep over the decode steps kept; empty without any."""
-        by_stage = zip(*(step.stages for step in self._decode_steps()), strict=False)
-        return [
-            {each.name: statistics.median(getattr(step, each.name) for step in steps) for each in fields(StageStep)}
-            for steps in by_stage
-        ]
+    def stage_medians_s(self, stage: int) -> Mapping[str, float] | None:
+        """Medians of StageStep over the decode steps kept; None without any."""
+        steps = [step.stages[stage] for step in self._decode_steps() if len(step.stages) > stage]
+        if not steps:
+            return None
+        return {each.name: statistics.median(getattr(step, each.name) for step in steps) for each in fields(StageStep)}
 
     def _decode_steps(self) -> list[LoggedStep]:
         return [step for step in list(self.last) if step.columns == 1]

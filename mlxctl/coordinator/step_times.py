@@ -80,17 +80,19 @@ class StepTimes:
             return None
         tried_s = {size: least_s[size] for size, samples in self._chunks.items() if len(samples) >= TRIALS}
         at_best_pace_s = tokens * min(known_s / size for size, known_s in least_s.items())
-        return tried_s.get(tokens) or min(at_best_pace_s, _extrapolated_s(tried_s, tokens))
+        one = self.decode(1)
+        known_s = tried_s if one is None else {1: one.slowest_s, **tried_s}
+        return tried_s.get(tokens) or min(at_best_pace_s, _extrapolated_s(known_s, tokens))
 
 
-def _extrapolated_s(tried_s: Mapping[int, float], tokens: int) -> float:
+def _extrapolated_s(known_s: Mapping[int, float], tokens: int) -> float:
     """On the line through the next two smaller sizes, as larger chunks may take less a token; infinite without."""
-    smaller = sorted(size for size in tried_s if size < tokens)[-2:]
+    smaller = sorted(size for size in known_s if size < tokens)[-2:]
     if len(smaller) < 2:
         return math.inf
     low, high = smaller
-    slope_s = max(0.0, tried_s[high] - tried_s[low]) / (high - low)
-    return tried_s[high] + slope_s * (tokens - high)
+    slope_s = max(0.0, known_s[high] - known_s[low]) / (high - low)
+    return known_s[high] + slope_s * (tokens - high)
 
 
 def _add(times: dict[int, deque[StepTime]], size: int, stage_s: Sequence[float]) -> None:

@@ -68,7 +68,7 @@ class StepClock:
             compute_us=_us(step_s),
             receive_us=_us(turn.receive_s),
             wait_us=_us(turn.arrived_s - last_s),
-            queue_us=_us(turn.started_s - turn.arrived_s),
+            queue_us=_us(max(turn.started_s, last_s) - turn.arrived_s),
             graph_us=_us(turn.built_s - turn.started_s),
             eval_us=_us(now_s - max(turn.built_s, last_s)),
             serialize_us=_us(self.serialize_s - self._last_serialize_s),

@@ -83,8 +83,8 @@ class Foresight:
             return None
         return max(0.0, self._sent_s + self._gap_s - self._build_s - MARGIN_S - time.monotonic())
 
-    def build(self) -> None:
-        """Build the step that is expected."""
+    def build(self) -> float:
+        """Build the step that is expected; the seconds it took."""
         assert self._expected is not None
         began_s = time.monotonic()
         try:
@@ -94,3 +94,4 @@ class Foresight:
             self._expected, self._alone = None, 0
         build_s = time.monotonic() - began_s
         self._build_s = max(build_s, self._build_s + CAUTION * (build_s - self._build_s))
+        return build_s

@@ -146,7 +146,7 @@ class Runner:
             try:
                 arrival = gate.next(self._foresight.wait_s())
             except queue.Empty:
-                self._foresight.build()
+                self._clock.graph_s += self._foresight.build()
                 continue
             if arrival is None:
                 return
@@ -169,7 +169,6 @@ class Runner:
             header.failure = error.line if isinstance(error, MlxctlError) else f"{type(error).__name__}: {error}"
             header.failed_stage = self.stage
             self._pass_on(arrival, started_s)
-        self._clock.graph_s += time.monotonic() - started_s
         self._frames += 1
         if self._frames % CLEAR_EVERY == 0:
             mx.clear_cache()
@@ -203,6 +202,7 @@ class Runner:
             built = build_step(self.shard, lane.cache, _ids(header, fed), inbox, read_wanted(header))
         lane.fed = built.fed
         turn = Turn(arrival.receive_s, arrival.arrived_s, started_s, time.monotonic())
+        self._clock.graph_s += turn.built_s - started_s
         built.schedule()
         scheduled = self._scheduled(header, built, turn)
         self._outbox.put(scheduled)

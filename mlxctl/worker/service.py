@@ -58,7 +58,8 @@ class WorkerService(ShardServicer):
     def load(self, request: shard_pb2.LoadRequest, context: grpc.ServicerContext) -> Iterator[shard_pb2.LoadProgress]:
         self._only(context, COORDINATOR_NAME)
         updates: queue.SimpleQueue[LoadProgress | None] = queue.SimpleQueue()
-        outbox = Outbox(request.epoch, self._clock)
+        clock = StepClock()
+        outbox = Outbox(request.epoch, clock)
         try:
             folder, tensors = self._weights.find(request)
         except MlxctlError as error:
@@ -80,8 +81,10 @@ class WorkerService(ShardServicer):
         except MlxctlError as error:
             log.error("loading failed: %s", error)
             abort(context, error)
+        if self._edge is not None:
+            self._edge.close()
         self._runner, self._outbox, self._loaded_s = runner, outbox, time.monotonic()
-        self._failure, self._broken = "", BrokenEdges()
+        self._failure, self._broken, self._clock, self._edge = "", BrokenEdges(), clock, None
         cache = runner.shard.cache_facts
         progress.ready, progress.batchable = True, cache.batchable
         if cache.trim_limit is not None:
@@ -93,7 +96,7 @@ class WorkerService(ShardServicer):
         runner = self._only_loaded(context, request.deployment, request.epoch)
         assert self._outbox is not None
         if self._edge is not None:
-            self._edge.close()
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "this stage has its edge already: load it again first")
         way, broken = (runner.stage, 0 if request.feed else runner.stage + 1), self._broken
         broken.forget(*way)
         self._edge = Edge(

@@ -111,6 +111,15 @@ def test_sizes_are_tried_by_doubling_and_halving_as_far_as_it_pays(overhead_s: f
     assert all(size <= 2 * max(tried[:at]) for at, size in enumerate(tried) if at)
 
 
+def test_a_size_whose_first_chunks_were_cold_is_tried_again_although_a_smaller_one_is_known() -> None:
+    times = StepTimes()
+    times.add_decode(1, [0.05] * 2)
+    for number in range(40):
+        size = chunk_tokens(times, 2, 511, 2048, None, 0)
+        times.add_chunk(size, [(0.05 + 0.0002 * size) * (3 if number == 0 else 1)] * 2)
+    assert size == 256
+
+
 def test_a_prompt_too_short_for_the_first_size_is_cut_for_the_stages_all_the_same() -> None:
     assert chunk_tokens(StepTimes(), 2, 255, 2048, None, 0) == 128
     assert chunk_tokens(StepTimes(), 1, 255, 2048, None, 0) == 256

@@ -26,13 +26,14 @@ def test_the_wire_is_what_no_stage_accounts_for() -> None:
 
 def test_a_stages_parts_are_medians_of_the_decode_steps_kept() -> None:
     log = StepLog()
-    assert log.stage_medians_s() == []
+    assert log.stage_medians_s(0) is None
     for number, eval_us in enumerate((10_000, 30_000, 20_000)):
         log.sent(1, number, 1, 1)
         log.came_back(1, number, [spent(eval_us), spent(5000)])
     log.sent(2, 0, 1, 512)
     log.came_back(2, 0, [spent(900_000), spent(900_000)])
-    first, second = log.stage_medians_s()
+    first, second = log.stage_medians_s(0), log.stage_medians_s(1)
+    assert first is not None and second is not None and log.stage_medians_s(2) is None
     assert (first["eval_s"], second["eval_s"]) == pytest.approx((0.020, 0.005))
     assert first["graph_s"] == pytest.approx(0.002)
 

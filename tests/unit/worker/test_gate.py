@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Iterable
 
 import pytest
@@ -67,6 +69,35 @@ def test_where_one_stage_is_all_there_is_no_frame_waits_or_is_taken_apart() -> N
 def test_who_waits_for_a_frame_can_stop_waiting() -> None:
     with pytest.raises(queue.Empty):
         Gate(LANES, is_fed=True).next(timeout_s=0.0)
+
+
+def test_what_releases_nothing_does_not_prolong_the_wait() -> None:
+    gate, enough = Gate(LANES, is_fed=True), threading.Event()
+    put: list[int] = []
+
+    def keep_putting() -> None:
+        while len(put) < 100 and not enough.wait(0.02):
+            gate.put(frame(1, len(put) + 1, drawn=True))
+            put.append(len(put))
+
+    putting = threading.Thread(target=keep_putting)
+    putting.start()
+    with pytest.raises(queue.Empty):
+        gate.next(timeout_s=0.1)
+    enough.set()
+    putting.join()
+    assert len(put) < 100
+
+
+def test_a_frame_that_waits_has_come_when_its_tokens_have() -> None:
+    gate = Gate(LANES, is_fed=True)
+    gate.put(frame(1, 1, drawn=True))
+    before_s = time.monotonic()
+    gate.put(result(1, 0, 42))
+    put_s = time.monotonic()
+    time.sleep(0.01)
+    arrival = gate.next()
+    assert arrival is not None and before_s <= arrival.arrived_s <= put_s
 
 
 def test_other_lanes_overtake_a_frame_that_waits() -> None:

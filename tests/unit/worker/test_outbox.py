@@ -35,6 +35,15 @@ def test_the_coordinator_need_not_wait_until_the_first_stage_has_been_told() -> 
     assert parse_result(next(join(box.result_parts(), epoch=EPOCH))).token_ids == [42]
 
 
+def test_a_frame_that_waits_for_the_step_before_is_queued_not_on_the_wire() -> None:
+    clock, now_s = StepClock(), time.monotonic()
+    clock.computed(Turn(0.0, now_s - 0.06, now_s - 0.06, now_s - 0.06))
+    came_s = now_s - 0.05
+    spent = clock.computed(Turn(0.0, came_s, came_s, came_s))
+    assert spent.queue_us + spent.compute_us == pytest.approx(50_000, abs=5000)
+    assert spent.queue_us > 40_000
+
+
 def test_a_stage_that_has_waited_for_hours_still_computes() -> None:
     clock = StepClock()
     clock.computed(Turn(0.0, 0.0, 0.0, 0.0))
