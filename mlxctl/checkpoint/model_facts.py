@@ -72,6 +72,7 @@ def _facts(
     vocabulary = configuration.count(config, "vocab_size", default=outer.rows)
     heads = configuration.count(config, "num_attention_heads", "n_head", "num_heads", "n_heads", default=1)
     scores = attention_scores(model)
+    own_scores = Scores(2 * heads, False)
     return ModelFacts(
         name=Path(name).name if Path(name).is_absolute() else name,
         path=str(path),
@@ -79,7 +80,14 @@ def _facts(
         hash=_hash(config, headers),
         architecture=str(config["model_type"]),
         layers=tuple(
-            _layer(i, layer, traced, cuts, watched.experts_per_token.get(i, 0), scores.get(i, Scores(2 * heads, False)))
+            _layer(
+                i,
+                layer,
+                traced,
+                cuts,
+                watched.experts_per_token.get(i, 0),
+                scores.get(i) or (own_scores if _has_keys(i, traced, cuts) else Scores()),
+            )
             for i, layer in layers
         ),
         embedding_bytes=outer.embedding_bytes,
@@ -107,23 +115,26 @@ def _facts(
 
 
 def _layer(index: int, layer: Any, traced: Trace, cuts: LayerMap, chosen: int, scores: Scores) -> LayerFacts:
-    """`chosen` experts of the layer's are read by a token. `scores` are held if it has keys to compare with."""
+    """`chosen` experts of the layer's are read by a token; `scores` are those that it holds."""
     switches = switches_in(layer)
     slots = [slot for slot in cuts.slots[index] if _owner(slot, cuts) == index]
-    caches = _growth(traced, slots)
-    grows = not slots or any(cache.token_bytes for cache in caches)
     return LayerFacts(
         index=index,
         weight_bytes=_size(layer),
-        caches=caches,
+        caches=_growth(traced, slots),
         expert_bytes=sum(_size(switch) for switch in switches) if chosen else 0,
         experts=switches[0].weight.shape[0] if switches and chosen else 0,
         experts_per_token=chosen,
         token_macs=sum(_macs(module, chosen) for module in layer.modules()),
         token_width=sum(_width(module, chosen) for module in layer.modules()),
-        score_heads=scores.heads if grows else 0,
-        is_fusable=scores.is_fusable or not grows,
+        score_heads=scores.heads,
+        is_fusable=scores.is_fusable,
     )
+
+
+def _has_keys(index: int, traced: Trace, cuts: LayerMap) -> bool:
+    """Whether a layer is given a cache that grows, be it another's, or may reach one that no layer was seen to get."""
+    return any(growth.token_bytes for growth in _growth(traced, cuts.slots[index] or _unowned(cuts)))
 
 
 def _owner(slot: int, cuts: LayerMap) -> int:

@@ -150,6 +150,37 @@ def test_recurrent_state_is_of_fixed_size(checkpoints: dict[str, Path]) -> None:
     assert layer.kv_bytes(1) == layer.kv_bytes(100_000) > 0
 
 
+NEMOTRON_H: dict[str, Any] = {
+    "model_type": "nemotron_h",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "hybrid_override_pattern": ["M", "-", "*", "-"],
+    "max_position_embeddings": 1024,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "attention_bias": False,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "mamba_proj_bias": False,
+    "ssm_state_size": 16,
+    "conv_kernel": 4,
+    "n_groups": 2,
+    "mlp_bias": False,
+    "layer_norm_epsilon": 1e-5,
+    "use_bias": False,
+    "use_conv_bias": True,
+}
+
+
+def test_layers_that_attend_to_nothing_hold_no_scores(tmp_path: Path) -> None:
+    facts = read_model_facts(write_config(tmp_path, NEMOTRON_H), weights_required=False)
+    assert [layer.score_heads for layer in facts.layers] == [0, 0, 4, 0]
+    assert facts.is_fusable
+
+
 def test_per_layer_quantization_is_counted_exactly() -> None:
     facts = read_model_facts("canary")
     assert (facts.quantization, facts.dtype) == ("8-bit g64", "float32")
