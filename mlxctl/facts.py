@@ -37,11 +37,13 @@ class CacheGrowth:
     heads: int = 0
     head_sizes: tuple[int, ...] = ()
 
-    def bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS) -> int:
-        """Bytes held after `tokens` tokens; a capped cache keeps one prefill chunk more than its window."""
+    def bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS, chunk: int = 1) -> int:
+        """Bytes held after `tokens` tokens, the last `chunk` of them given at once; a capped cache keeps those beyond
+        its window, all but one.
+        """
         rows = -(-tokens // step) * step
         if self.cap_tokens is not None:
-            rows = min(rows, self.cap_tokens + step - 1)
+            rows = min(rows, self.cap_tokens + max(step, chunk) - 1)
         return self.fixed_bytes + self.token_bytes * rows
 
 
@@ -70,9 +72,9 @@ class LayerFacts:
         """How many tokens back its attention reaches: infinite, or as far as all of its caches do."""
         return max((cache.cap_tokens or math.inf for cache in self.caches), default=math.inf)
 
-    def kv_bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS) -> int:
-        """Cache bytes of one sequence of `tokens` tokens in this layer, held `step` tokens at a time."""
-        return sum(cache.bytes(tokens, step) for cache in self.caches)
+    def kv_bytes(self, tokens: int, step: int = CACHE_STEP_TOKENS, chunk: int = 1) -> int:
+        """Cache bytes of one sequence of `tokens` tokens in this layer, held `step` and given `chunk` at a time."""
+        return sum(cache.bytes(tokens, step, chunk) for cache in self.caches)
 
     def read_bytes(self, tokens: int) -> int:
         """Weight bytes that a step over `tokens` tokens reads, with routed experts chosen evenly."""

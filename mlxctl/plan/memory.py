@@ -69,11 +69,11 @@ class StageMemory:
         self, model: ModelFacts, context: int, concurrency: int, fused_attention: bool, stages: int = 1
     ) -> None:
         self._model = model
-        self._stage_kv = sum(cache.bytes(context) for cache in model.stage_caches) * concurrency
-        self._layer_kv = [layer.kv_bytes(context) * concurrency for layer in model.layers]
+        chunk = CHUNK_TOKENS[fused_attention]
+        self._stage_kv = sum(cache.bytes(context, chunk=chunk) for cache in model.stage_caches) * concurrency
+        self._layer_kv = [layer.kv_bytes(context, chunk=chunk) * concurrency for layer in model.layers]
         self._weights_before = list(accumulate((layer.weight_bytes for layer in model.layers), initial=0))
         self._kv_before = list(accumulate(self._layer_kv, initial=0))
-        chunk = CHUNK_TOKENS[fused_attention]
         tokens = max(chunk, concurrency)
         self._layer_work = [
             _computing_bytes(model, layer, tokens)

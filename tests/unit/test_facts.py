@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import pytest
+from mlx_lm.models.cache import RotatingKVCache
 
 from mlxctl.facts import CacheGrowth, LayerFacts
 from tests.plans import MIB, a_model
@@ -17,8 +19,17 @@ def test_a_cache_grows_in_steps() -> None:
 
 def test_a_capped_cache_stops_one_chunk_beyond_its_window() -> None:
     cache = CacheGrowth("RotatingKVCache", token_bytes=10, cap_tokens=128)
-    assert cache.bytes(100_000) == 10 * (128 + 255)
-    assert cache.bytes(1) == 10 * 256
+    assert cache.bytes(100_000, chunk=256) == 10 * (128 + 255)
+    assert cache.bytes(1, chunk=256) == 10 * 256
+
+
+@pytest.mark.parametrize("chunk", [256, 1024])
+def test_a_sliding_window_holds_no_more_than_told_while_a_prompt_is_computed(chunk: int) -> None:
+    cache, told = RotatingKVCache(512), CacheGrowth("RotatingKVCache", token_bytes=2 * 4, cap_tokens=512)
+    for given in range(chunk, 4097, chunk):
+        cache.update_and_fetch(mx.zeros((1, 1, chunk, 1)), mx.zeros((1, 1, chunk, 1)))
+        assert cache.nbytes <= told.bytes(given, chunk=chunk)
+    assert cache.nbytes == told.bytes(4096, chunk=chunk)
 
 
 def test_state_of_fixed_size_does_not_grow() -> None:

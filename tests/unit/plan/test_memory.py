@@ -46,6 +46,13 @@ def test_caches_count_for_every_sequence_at_its_full_context() -> None:
     assert memory.of(0, 2).kv == 2 * 3 * 1024 * 1000
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_sliding_windows_count_with_the_chunk_that_goes_through_them(fused: bool) -> None:
+    window = (CacheGrowth("RotatingKVCache", 10, cap_tokens=512),)
+    model = replace(a_model(), layers=tuple(replace(layer, caches=window) for layer in a_model().layers))
+    assert StageMemory(model, 8192, 2, fused).of(0, 1).kv == 2 * 10 * (512 + CHUNK_TOKENS[fused] - 1)
+
+
 def test_caches_that_no_layer_owns_are_on_every_stage() -> None:
     model = a_model(token_bytes=1000, stage_caches=(CacheGrowth("ArraysCache", 0, 50),))
     assert StageMemory(model, 256, 2, fused_attention=True).of(3, 4).kv == 2 * (256 * 1000 + 50)
