@@ -117,13 +117,16 @@ def _objective(plan: Plan, problem: Problem) -> str:
 def _working(problem: Problem, plan: Plan) -> Working:
     most = max(plan.stages, key=lambda stage: stage.activation_bytes)
     node = next(node for node in problem.nodes if node.name == most.node)
-    return Working(most.node, plan.chunk_tokens, problem.stage_bytes(node, most.start, most.stop))
+    needed = problem.stage_bytes(node, most.start, most.stop, plan.chunk_tokens)
+    return Working(most.node, plan.chunk_tokens, needed)
 
 
 def _is_full(problem: Problem, plan: Plan, stage: Stage) -> bool:
     """Whether the stage could not take the next piece of the model from either neighbour."""
     wider = problem.widened(stage)
-    return bool(wider) and all(problem.excess_bytes(stage, start, stop) > stage.free_bytes for start, stop in wider)
+    return bool(wider) and all(
+        problem.excess_bytes(stage, start, stop, plan.chunk_tokens) > stage.free_bytes for start, stop in wider
+    )
 
 
 def _illegal(model: ModelFacts) -> str:

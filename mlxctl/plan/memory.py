@@ -59,17 +59,23 @@ class StageBytes:
 
 class StageMemory:
     """Bytes of any stage [start, stop) of `model` for `concurrency` sequences of `context` tokens; at most `stages` are
-    planned.
+    planned. Prompts are computed `chunk_tokens` at once, without it as many as the node's attention allows.
 
     One step computes at a time: the largest is a chunk of a prompt, or where attention is not fused (CPU, heads that no
     kernel takes) its scores against the whole context. Its layers follow each other, so that the largest layer's count.
     """
 
     def __init__(
-        self, model: ModelFacts, context: int, concurrency: int, fused_attention: bool, stages: int = 1
+        self,
+        model: ModelFacts,
+        context: int,
+        concurrency: int,
+        fused_attention: bool,
+        stages: int = 1,
+        chunk_tokens: int | None = None,
     ) -> None:
         self._model = model
-        chunk = CHUNK_TOKENS[fused_attention]
+        chunk = chunk_tokens or CHUNK_TOKENS[fused_attention]
         self._stage_kv = sum(cache.bytes(context, chunk=chunk) for cache in model.stage_caches) * concurrency
         self._layer_kv = [layer.kv_bytes(context, chunk=chunk) * concurrency for layer in model.layers]
         self._weights_before = list(accumulate((layer.weight_bytes for layer in model.layers), initial=0))

@@ -27,7 +27,8 @@ def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -
     if placements is None:
         message, hint = why_not(profile, nodes, model, context)
         raise DoesNotFit(message, hint=hint)
-    stages = problem.stages(placements)
+    chunk_tokens = problem.chunk_tokens(placements)
+    stages = problem.stages(placements, chunk_tokens)
     return Plan(
         model=model.name,
         model_hash=model.hash,
@@ -36,7 +37,7 @@ def make_plan(profile: Profile, nodes: Sequence[NodeFacts], model: ModelFacts) -
         objective=profile.objective,
         stages=stages,
         unused=_unused(problem, stages),
-        chunk_tokens=problem.chunk_tokens(stages),
+        chunk_tokens=chunk_tokens,
         hash=_plan_hash(model, profile, context, stages),
     )
 

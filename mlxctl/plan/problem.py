@@ -43,12 +43,14 @@ class Problem:
         self.pools = memory_pools(profile, nodes)
         self._pool_of = {name: index for index, pool in enumerate(self.pools) for name in pool.nodes}
         self._pins = {name: self._pin(name, count) for name, count in profile.placement.layers.items()}
-        self._fusable = model.is_fusable and not is_quantized(
-            model
-        )  # over quantized keys attention is no single kernel
+        # over quantized keys attention is no single kernel
+        self._fusable = model.is_fusable and not is_quantized(model)
+        self._chunk_tokens = CHUNK_TOKENS[self._is_fused(self.nodes)]
         most = min(len(self.nodes), len(self.positions) - 1)
         self._memory = {
-            fused: StageMemory(model, context, concurrency, fused and self._fusable, most) for fused in (False, True)
+            (fused, chunk): StageMemory(model, context, concurrency, fused, most, chunk)
+            for fused in (False, True)
+            for chunk in CHUNK_TOKENS.values()
         }
         self._timing = StageTiming(model, 1, 1, context // 2)
         self._one_host = len({node.host_id for node in nodes}) == 1
@@ -58,14 +60,15 @@ class Problem:
         candidates = [self._candidate(node) for node in self.nodes]
         return Search(len(self.positions) - 1, candidates, [pool.bytes for pool in self.pools], self._cost)
 
-    def chunk_tokens(self, stages: Sequence[Stage]) -> int:
-        """Tokens of a prompt that all of `stages` have room to compute at once."""
-        used = {stage.node for stage in stages}
-        return CHUNK_TOKENS[self._fusable and all(node.fused_attention for node in self.nodes if node.name in used)]
+    def chunk_tokens(self, placements: Sequence[Placement]) -> int:
+        """Tokens of a prompt that all stages compute at once: what all nodes can, or those used, if they have room."""
+        most = CHUNK_TOKENS[self._is_fused([self.nodes[placed.node] for placed in placements])]
+        has_room = all(self._taken(index, placements, most) <= pool.bytes for index, pool in enumerate(self.pools))
+        return most if has_room else self._chunk_tokens
 
-    def stages(self, placements: Sequence[Placement]) -> tuple[Stage, ...]:
+    def stages(self, placements: Sequence[Placement], chunk_tokens: int) -> tuple[Stage, ...]:
         """What the search found, in layers and bytes."""
-        return tuple(self._stage(index, placed, placements) for index, placed in enumerate(placements))
+        return tuple(self._stage(index, placements, chunk_tokens) for index in range(len(placements)))
 
     def pool(self, node: str) -> Pool:
         """The memory that `node` draws from."""
@@ -83,18 +86,33 @@ class Problem:
         wider = [(self.positions[start - 1], stage.stop)] if start else []
         return wider + ([(stage.start, self.positions[stop + 1])] if stop + 1 < len(self.positions) else [])
 
-    def excess_bytes(self, stage: Stage, start: int, stop: int) -> int:
+    def excess_bytes(self, stage: Stage, start: int, stop: int, chunk_tokens: int) -> int:
         """How much more than `stage` layers [start, stop) need on its node."""
         node = next(node for node in self.nodes if node.name == stage.node)
-        return self.needed_bytes(node, start, stop) - stage.needed_bytes
+        return self.stage_bytes(node, start, stop, chunk_tokens).total - stage.needed_bytes
 
     def needed_bytes(self, node: NodeFacts, start: int, stop: int) -> int:
-        """All that a stage of layers [start, stop) needs on `node`."""
-        return self.stage_bytes(node, start, stop).total
+        """All that a stage of layers [start, stop) needs on `node`, with chunks that all nodes can compute."""
+        return self.stage_bytes(node, start, stop, self._chunk_tokens).total
 
-    def stage_bytes(self, node: NodeFacts, start: int, stop: int) -> StageBytes:
-        """The same by purpose."""
-        return self._memory[node.fused_attention].of(start, stop)
+    def stage_bytes(self, node: NodeFacts, start: int, stop: int, chunk_tokens: int) -> StageBytes:
+        """The same by purpose, with chunks of `chunk_tokens`."""
+        return self._memory[self._is_fused([node]), chunk_tokens].of(start, stop)
+
+    def _is_fused(self, nodes: Sequence[NodeFacts]) -> bool:
+        return self._fusable and all(node.fused_attention for node in nodes)
+
+    def _taken(self, pool: int, placements: Sequence[Placement], chunk_tokens: int) -> int:
+        """What the stages that draw from `pool` need together."""
+        return sum(
+            self._placed_bytes(placed, chunk_tokens).total
+            for placed in placements
+            if self._pool_of[self.nodes[placed.node].name] == pool
+        )
+
+    def _placed_bytes(self, placed: Placement, chunk_tokens: int) -> StageBytes:
+        start, stop = self.positions[placed.start], self.positions[placed.stop]
+        return self.stage_bytes(self.nodes[placed.node], start, stop, chunk_tokens)
 
     def _cost(self, n: int, start: int, stop: int) -> tuple[int, int]:
         if stop <= start:
@@ -128,19 +146,19 @@ class Problem:
             )
         return found
 
-    def _stage(self, index: int, placed: Placement, placements: Sequence[Placement]) -> Stage:
-        node, start, stop = self.nodes[placed.node], self.positions[placed.start], self.positions[placed.stop]
-        need = self.stage_bytes(node, start, stop)
+    def _stage(self, index: int, placements: Sequence[Placement], chunk_tokens: int) -> Stage:
+        placed = placements[index]
+        node = self.nodes[placed.node]
+        need = self._placed_bytes(placed, chunk_tokens)
         pool = self._pool_of[node.name]
-        sharing = [p for p in placements if self._pool_of[self.nodes[p.node].name] == pool]
-        taken = sum(self._cost(p.node, p.start, p.stop)[1] for p in sharing)
-        share = (self.pools[pool].bytes - taken) // len(sharing)
+        sharing = sum(self._pool_of[self.nodes[p.node].name] == pool for p in placements)
+        share = (self.pools[pool].bytes - self._taken(pool, placements, chunk_tokens)) // sharing
         return Stage(
             index=index,
             node=node.name,
             rank=0,
-            start=start,
-            stop=stop,
+            start=self.positions[placed.start],
+            stop=self.positions[placed.stop],
             weight_bytes=need.weights,
             kv_bytes=need.kv,
             activation_bytes=need.activations,

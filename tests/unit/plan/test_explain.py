@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mlxctl.errors import UsageError
+from mlxctl.facts import ModelFacts
 from mlxctl.plan import make_plan
 from mlxctl.plan.explain import Explanation, explain
 from mlxctl.plan.remedies import fits, largest_concurrency, largest_context
@@ -114,3 +116,31 @@ def test_without_a_node_that_is_not_there_suggests_one_that_is() -> None:
 def test_without_all_nodes_nothing_is_left() -> None:
     with pytest.raises(UsageError, match="no node is left"):
         make_report(a_profile(["a"]), [a_node("a")], a_model(), [a_node("a")], ["a"])
+
+
+def wide_model() -> ModelFacts:
+    """Layers whose work on a chunk takes far more memory than their weights."""
+    model = a_model()
+    return replace(model, layers=tuple(replace(layer, token_width=500_000) for layer in model.layers))
+
+
+def test_working_memory_is_that_of_the_chunks_that_all_stages_compute() -> None:
+    profile, nodes = a_profile(["mac", "linux"]), [a_node("mac"), a_node("linux", os="Linux")]
+    plan = make_plan(profile, nodes, wide_model())
+    working = explain(profile, nodes, wide_model(), plan).working
+    assert (plan.chunk_tokens, working.chunk_tokens) == (256, 256)
+    alone = explain(a_profile(["mac"]), nodes[:1], wide_model(), make_plan(a_profile(["mac"]), nodes[:1], wide_model()))
+    of_mac = next(stage for stage in plan.stages if stage.node == "mac")
+    assert alone.working.chunk_tokens == 1024
+    assert 4 * 256 * 500_000 <= of_mac.activation_bytes < alone.working.needed.step / 3
+
+
+@pytest.mark.parametrize(("size", "chunk_tokens"), [(16 * GIB, 1024), (3 * GIB, 256)])
+def test_nodes_left_out_do_not_make_chunks_small_where_there_is_room(size: int, chunk_tokens: int) -> None:
+    profile, nodes = (
+        a_profile(["mac", "linux"], objective="latency"),
+        [a_node("mac", size), a_node("linux", os="Linux")],
+    )
+    plan = make_plan(profile, [nodes[0], replace(nodes[1], bandwidth_bytes_per_s=1e9)], wide_model())
+    assert (plan.nodes, plan.chunk_tokens) == (("mac",), chunk_tokens)
+    assert plan.stages[0].free_bytes >= 0
