@@ -36,7 +36,7 @@ def array_bytes(x: mx.array) -> memoryview:
     return memoryview(cast(Any, flat))
 
 
-def array_from_bytes(dtype: str, shape: Sequence[int], data: bytes | memoryview | mx.array) -> mx.array:
+def array_from_bytes(dtype: str, shape: Sequence[int], data: bytes | bytearray | memoryview | mx.array) -> mx.array:
     """The array that `array_bytes` took apart; one copy, none of a flat uint8 array. Raises CorruptFrame."""
     check_header(dtype, shape)
     kind = DTYPES[dtype]

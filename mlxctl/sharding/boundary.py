@@ -71,7 +71,7 @@ class Tensor(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes | memoryview | mx.array
+    data: bytes | bytearray | memoryview | mx.array
 
 
 def blank_of(array: mx.array) -> Blank:

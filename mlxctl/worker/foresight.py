@@ -57,7 +57,7 @@ class Foresight:
         if not is_expected:
             foreseen.undo()
             return None
-        foreseen.fill(arrival.frame)
+        foreseen.fill(arrival.header.token_ids, arrival.tensors)
         return foreseen.built
 
     def forget(self) -> None:

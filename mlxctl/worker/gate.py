@@ -13,17 +13,21 @@ from collections import deque
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
-from mlxctl.rpc import shard_pb2
-from mlxctl.wire.frames import Frame
+import mlx.core as mx
 
-StepFrame = Frame[shard_pb2.FrameHeader]
+from mlxctl.rpc import shard_pb2
+from mlxctl.wire.parts import Buffer
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame, what it took from its first part to its last, and when it could be taken up."""
+    """A frame, what it took from its first part to its last, and when it could be taken up.
 
-    frame: StepFrame
+    Of `tensors`, the flat bytes of an activation's arrays, large ones are MLX's already.
+    """
+
+    header: shard_pb2.FrameHeader
+    tensors: tuple[Buffer | mx.array, ...]
     receive_s: float
     arrived_s: float
 
@@ -78,7 +82,7 @@ class Gate:
         kept: list[Arrival] = []
         while self._waiting:
             arrival = self._waiting.popleft()
-            header = arrival.frame.header
+            header = arrival.header
             if self._is_ready(header) and not _touched(header) & blocked:
                 yield replace(arrival, arrived_s=max(arrival.arrived_s, self._forget(header)))
                 continue
@@ -105,12 +109,12 @@ class Gate:
 
 def _apart(arrival: Arrival) -> list[Arrival]:
     """Operations need not wait for tokens: a frame that does gets one with its operations ahead of it."""
-    header = arrival.frame.header
+    header = arrival.header
     if not header.drawn or not header.operations:
         return [arrival]
     ahead = shard_pb2.FrameHeader(deployment=header.deployment, epoch=header.epoch, operations=header.operations)
     del header.operations[:]
-    return [Arrival(Frame(ahead), 0.0, arrival.arrived_s), arrival]
+    return [Arrival(ahead, (), 0.0, arrival.arrived_s), arrival]
 
 
 def _touched(header: shard_pb2.FrameHeader) -> set[int]:

@@ -30,7 +30,7 @@ from mlxctl.sharding import (
     load_model,
 )
 from mlxctl.wire.frames import Frame, parse_result, parse_step
-from mlxctl.wire.parts import Assembler, join
+from mlxctl.wire.parts import Assembler, Buffer, join
 from mlxctl.wire.sampling import encode_logprobs, read_wanted
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled, Turn
 from mlxctl.worker.foresight import Foresight
@@ -41,6 +41,7 @@ from mlxctl.worker.steps import BuiltStep, Fed, StepForm, build_step
 
 log = logging.getLogger(__name__)
 
+PLACED_BYTES = 1 << 20
 CLEAR_EVERY = 256  # frames, as mlx-lm does: freed buffers of sizes that no longer come
 
 T = TypeVar("T")
@@ -122,8 +123,9 @@ class Runner:
             if data is not None:
                 frame = parse_step(data)
                 self.check(frame.header)
+                tensors = tuple(map(_placed, frame.tensors))
                 arrived_s = time.monotonic()
-                yield Arrival(frame, arrived_s - began_s, arrived_s)
+                yield Arrival(frame.header, tensors, arrived_s - began_s, arrived_s)
                 began_s = 0.0
 
     def results(self, parts: Iterator[bytes]) -> Iterator[shard_pb2.ResultHeader]:
@@ -153,7 +155,7 @@ class Runner:
             self._take(arrival)
 
     def _take(self, arrival: Arrival) -> None:
-        header = arrival.frame.header
+        header = arrival.header
         started_s = time.monotonic()
         self._clock.receive_s += arrival.receive_s
         try:
@@ -175,7 +177,7 @@ class Runner:
 
     def _pass_on(self, arrival: Arrival, started_s: float) -> None:
         """A frame without computation: on to the next stage, or a result if it reports a failure."""
-        header = arrival.frame.header
+        header = arrival.header
         frame: AnyFrame
         if not self.shard.is_last:
             del header.tensor_bytes[:]
@@ -190,7 +192,7 @@ class Runner:
         self._outbox.put(Scheduled(lambda: None, lambda spent: frame, turn))
 
     def _compute(self, arrival: Arrival, started_s: float) -> None:
-        frame, header = arrival.frame, arrival.frame.header
+        header = arrival.header
         lane = self.lanes.at_step(header.lane, header.step, header.rows)
         fed, lane.fed = lane.fed, None
         form = StepForm.of(header) if self.stages > 1 else None
@@ -198,7 +200,7 @@ class Runner:
         if built is not None:
             self._clock.foreseen_steps += 1
         else:
-            inbox = None if self.shard.is_first else _boundary(frame)
+            inbox = None if self.shard.is_first else _boundary(arrival)
             built = build_step(self.shard, lane.cache, _ids(header, fed), inbox, read_wanted(header))
         lane.fed = built.fed
         turn = Turn(arrival.receive_s, arrival.arrived_s, started_s, time.monotonic())
@@ -255,6 +257,11 @@ def _bytes(array: Any) -> memoryview:
     return memoryview(array)
 
 
-def _boundary(frame: StepFrame) -> Any:
-    tensors = [Tensor("uint8", (len(data),), memoryview(data)) for data in frame.tensors]
-    return decode_boundary(frame.header.boundary, tensors)
+def _placed(tensor: Buffer) -> Buffer | mx.array:
+    """A large tensor as MLX's: copied on the thread that received it, while the MLX thread has other work."""
+    return tensor if len(tensor) < PLACED_BYTES else mx.array(np.frombuffer(tensor, np.uint8))
+
+
+def _boundary(arrival: Arrival) -> Any:
+    tensors = [Tensor("uint8", (len(data),), data) for data in arrival.tensors]
+    return decode_boundary(arrival.header.boundary, tensors)

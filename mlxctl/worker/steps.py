@@ -7,7 +7,7 @@ the bytes are written into them when they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,10 +17,9 @@ import numpy as np
 
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import Boundary, Draw, Shard, ShardCache, Tensor, decode_boundary, encode_boundary, sample
-from mlxctl.wire.frames import Frame
+from mlxctl.wire.parts import Buffer
 from mlxctl.wire.sampling import Wanted, decode_settings
 
-StepFrame = Frame[shard_pb2.FrameHeader]
 TOLD_TIMEOUT_S = 60.0
 
 
@@ -142,8 +141,8 @@ class ForeseenStep:
             raise
         return cls(form, built, undo, np.asarray(ids), [np.asarray(place) for place in places])
 
-    def fill(self, frame: StepFrame) -> None:
-        """Write the bytes of `frame`, which has the form foreseen, into their places: `built` can be computed now."""
-        self._ids[:, 0] = frame.header.token_ids
-        for place, tensor in zip(self._inbox, frame.tensors, strict=True):
-            place[:] = np.frombuffer(tensor, np.uint8)
+    def fill(self, token_ids: Sequence[int], tensors: Sequence[Buffer | mx.array]) -> None:
+        """Write what came in a frame of the form foreseen into its places: `built` can be computed now."""
+        self._ids[:, 0] = token_ids
+        for place, tensor in zip(self._inbox, tensors, strict=True):
+            place[:] = np.asarray(tensor)

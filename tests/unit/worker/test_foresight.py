@@ -12,7 +12,6 @@ import pytest
 from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import Shard, ShardCache
 from mlxctl.sharding.layer_map import LayerMap
-from mlxctl.wire.frames import Frame
 from mlxctl.worker.foresight import ALONE_STEPS, Foresight
 from mlxctl.worker.gate import Arrival
 from mlxctl.worker.steps import BuiltStep, StepForm, build_step
@@ -30,11 +29,11 @@ def shard() -> Shard:
 
 def arrival(step: int, token: int = 7, lane: int = 1, at_s: float = 0.0) -> Arrival:
     header = shard_pb2.FrameHeader(lane=lane, step=step, rows=1, columns=1, token_ids=[token], positions=[step])
-    return Arrival(Frame(header), 0.0, at_s)
+    return Arrival(header, (), 0.0, at_s)
 
 
 def form(arrival: Arrival) -> StepForm:
-    return StepForm.of(arrival.frame.header)
+    return StepForm.of(arrival.header)
 
 
 def sent() -> threading.Event:

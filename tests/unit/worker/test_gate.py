@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import pytest
 
 from mlxctl.rpc import shard_pb2
-from mlxctl.wire.frames import Frame
 from mlxctl.worker.gate import Arrival, Gate
 
 pytestmark = pytest.mark.unit
@@ -22,7 +21,7 @@ LANES = {1, 2, 3}
 def frame(lane: int, step: int, *, drawn: bool = False, frees: Iterable[int] = (), rows: int = 1) -> Arrival:
     header = shard_pb2.FrameHeader(lane=lane, step=step, rows=rows, columns=1, drawn=drawn)
     header.operations.extend(shard_pb2.CacheOperation(kind=FREE, handle=handle) for handle in frees)
-    return Arrival(Frame(header), 0.0, 0.0)
+    return Arrival(header, (), 0.0, 0.0)
 
 
 def result(lane: int, step: int, *tokens: int, failure: str = "") -> shard_pb2.ResultHeader:
@@ -36,7 +35,7 @@ def passed(*items: Arrival | shard_pb2.ResultHeader, is_fed: bool = True) -> lis
         gate.put(item)
     found = []
     while (arrival := gate.next()) is not None:
-        found.append(arrival.frame.header)
+        found.append(arrival.header)
     return found
 
 
