@@ -141,7 +141,7 @@ def _working(working: Working) -> str:
     needed = working.needed
     uses = {
         f"to compute {working.chunk_tokens} tokens of a prompt": needed.step,
-        "to join sequences": needed.copies,
+        "for caches that grow or join": needed.copies,
         "for frames under way": needed.frames,
         "for logits": needed.logits,
         "for the process and slack": needed.headroom,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from mlxctl.facts import CHUNK_TOKENS, LayerFacts, ModelFacts, NodeFacts
+from mlxctl.plan.kv import is_quantized
 from mlxctl.profile import Profile
 
 PROCESS_BYTES = 256 << 20
@@ -27,8 +28,14 @@ MATRIX_COPIES = 2
 FLOAT32_HIDDEN = 8
 """Hidden states in float32 beside them: norms compute in it, residuals stay."""
 
-CACHE_COPIES = 2
-"""Of one layer's caches, while sequences of unequal length join a lane: padded, and put together."""
+JOINED_COPIES = 2
+"""Of one layer's caches of all sequences, while those of unequal length join a lane: padded, and put together."""
+
+GROWN_COPIES = 1
+"""Of one layer's caches of the one sequence in a step, where none can join: they grow into new ones."""
+
+QUANTIZED_COPIES = 1
+"""More of them where they are quantized: products of packed numbers are given the rows in use, put together."""
 
 LOGITS_COPIES = 4
 """Copies of a step's float32 logits while a token is sampled."""
@@ -36,8 +43,8 @@ LOGITS_COPIES = 4
 
 @dataclass(frozen=True, slots=True)
 class StageBytes:
-    """What one stage needs, by purpose. To work: computing the largest step, copying caches as sequences join lanes,
-    frames under way, logits.
+    """What one stage needs, by purpose. To work: computing the largest step, copying caches as they grow or join a
+    lane, frames under way, logits.
     """
 
     weights: int
@@ -77,9 +84,11 @@ class StageMemory:
         self._model = model
         chunk = chunk_tokens or CHUNK_TOKENS[fused_attention]
         self._stage_kv = sum(cache.bytes(context, chunk=chunk) for cache in model.stage_caches) * concurrency
-        self._layer_kv = [layer.kv_bytes(context, chunk=chunk) * concurrency for layer in model.layers]
+        sequence_kv = [layer.kv_bytes(context, chunk=chunk) for layer in model.layers]
+        copies = _cache_copies(model, concurrency)
+        self._layer_copies = [copies * size for size in sequence_kv]
         self._weights_before = list(accumulate((layer.weight_bytes for layer in model.layers), initial=0))
-        self._kv_before = list(accumulate(self._layer_kv, initial=0))
+        self._kv_before = list(accumulate((size * concurrency for size in sequence_kv), initial=0))
         tokens = max(chunk, concurrency)
         self._layer_work = [
             _computing_bytes(model, layer, tokens)
@@ -98,7 +107,7 @@ class StageMemory:
             weights=weights,
             kv=kv,
             step=max(self._layer_work[start:stop], default=0),
-            copies=CACHE_COPIES * max(self._layer_kv[start:stop], default=0),
+            copies=max(self._layer_copies[start:stop], default=0),
             frames=0 if first and last else self._frames,
             logits=self._logits if last else 0,
             headroom=PROCESS_BYTES + int((weights + kv) * SLACK_SHARE),
@@ -113,6 +122,13 @@ class StageMemory:
         size += model.other_first_bytes if first else 0
         size += model.head_bytes + model.other_last_bytes if last else 0
         return size
+
+
+def _cache_copies(model: ModelFacts, concurrency: int) -> int:
+    """How many copies of one sequence's caches in one layer a step, or sequences that join, need."""
+    if concurrency > 1 and model.is_batchable:
+        return JOINED_COPIES * concurrency
+    return GROWN_COPIES + (QUANTIZED_COPIES if is_quantized(model) else 0)
 
 
 def _computing_bytes(model: ModelFacts, layer: LayerFacts, tokens: int) -> int:

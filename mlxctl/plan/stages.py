@@ -14,9 +14,9 @@ Objective = Literal["throughput", "latency"]
 class Stage:
     """One position in the pipeline: `node` runs layers [start, stop).
 
-    `activation_bytes` is working memory (a prefill chunk, chunks that wait, logits, one layer's caches while sequences
-    join), `headroom_bytes` what is left free on purpose. `budget_bytes` is what the node may use; nodes of one machine
-    share theirs, so there it is this stage's share of it.
+    `activation_bytes` is working memory (a prefill chunk, chunks that wait, logits, copies of one layer's caches),
+    `headroom_bytes` what is left free on purpose. `budget_bytes` is what the node may use; nodes of one machine share
+    theirs, so there it is this stage's share of it.
     """
 
     index: int

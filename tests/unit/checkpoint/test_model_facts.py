@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 import pytest
@@ -17,11 +17,13 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlxctl.checkpoint import read_model_facts
 from mlxctl.errors import CheckpointError
 from mlxctl.facts import ModelFacts
+from mlxctl.plan.kv import with_planned_caches
 from mlxctl.plan.memory import StageMemory
 from mlxctl.sharding.architectures import own_cases
 from mlxctl.sharding.caches import cache_arrays
 from mlxctl.sharding.load import load_model
 from mlxctl.sharding.model import build_model
+from tests.plans import a_profile
 from tests.tiny_models import CONFIGS, LAYERS, VOCABULARY, write_checkpoint
 
 pytestmark = pytest.mark.unit
@@ -114,6 +116,32 @@ def test_a_loaded_stage_holds_what_was_planned(architecture: str, checkpoints: d
         mx.clear_cache()
         assert mx.get_active_memory() - before == pytest.approx(memory.of(start, stop).weights, rel=0.05)
         del shard
+
+
+@pytest.mark.parametrize("kv_bits", [None, 8])
+def test_one_sequence_s_caches_take_the_copies_planned_while_they_grow(
+    kv_bits: Literal[8] | None, tmp_path: Path
+) -> None:
+    heads: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64}
+    path = write_checkpoint(tmp_path / "model", "llama", hidden_size=32, intermediate_size=32, **heads)
+    facts = with_planned_caches(a_profile(["a"], kv_bits=kv_bits), read_model_facts(path))
+    planned = StageMemory(facts, 1024, 1, fused_attention=False).of(0, LAYERS)
+    shard = load_model(path, 0, LAYERS, on_progress=lambda progress: None)
+    shard.warm_up()
+    cache = shard.make_cache()
+    if kv_bits is not None:
+        cache.quantize(kv_bits, 64)
+    gc.collect()
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    for tokens in (256, 256, 256, 1):
+        mx.reset_peak_memory()
+        output = shard.forward(mx.zeros((1, tokens), mx.int32), None, cache)
+        mx.eval(output.arrays(), cache.arrays())
+        del output
+    assert cache.nbytes == planned.kv
+    of_a_token = 1 << 18
+    assert planned.copies <= mx.get_peak_memory() - before - planned.kv + of_a_token <= planned.copies + 2 * of_a_token
 
 
 def test_a_tied_embedding_is_found(checkpoints: dict[str, Path]) -> None:

@@ -8,12 +8,15 @@ import pytest
 
 from mlxctl.coordinator.scheduler import CHUNKS_PER_STAGE
 from mlxctl.facts import CHUNK_TOKENS, CacheGrowth, ModelFacts
+from mlxctl.plan.kv import QUANTIZED
 from mlxctl.plan.memory import (
-    CACHE_COPIES,
     FRAME_COPIES,
     FRAMES_PER_STAGE,
+    GROWN_COPIES,
+    JOINED_COPIES,
     MATRIX_COPIES,
     PROCESS_BYTES,
+    QUANTIZED_COPIES,
     StageMemory,
     memory_pools,
 )
@@ -59,9 +62,24 @@ def test_caches_that_no_layer_owns_are_on_every_stage() -> None:
 
 
 def test_one_layer_s_caches_are_held_twice_more_while_sequences_join_a_lane() -> None:
-    small = StageMemory(a_model(token_bytes=0), 1024, 4, fused_attention=True).of(0, 8)
-    grown = StageMemory(a_model(token_bytes=1000), 1024, 4, fused_attention=True).of(0, 8)
-    assert grown.activations - small.activations == CACHE_COPIES * 4 * 1024 * 1000
+    memory = StageMemory(a_model(token_bytes=1000), 1024, 4, fused_attention=True)
+    assert memory.of(0, 8).copies == JOINED_COPIES * 4 * 1024 * 1000
+
+
+@pytest.mark.parametrize(("concurrency", "batchable"), [(1, True), (1, False), (4, False)])
+def test_where_no_sequences_can_join_the_caches_of_one_grow(concurrency: int, batchable: bool) -> None:
+    model = a_model(token_bytes=1000, is_batchable=batchable)
+    memory = StageMemory(model, 1024, concurrency, fused_attention=True)
+    assert memory.of(0, 8).copies == GROWN_COPIES * 1024 * 1000
+
+
+def test_quantized_caches_are_copied_once_more() -> None:
+    caches = (CacheGrowth(QUANTIZED, 1000),)
+    layers = tuple(replace(layer, caches=caches) for layer in a_model().layers)
+    memory = StageMemory(a_model(layers=8, is_batchable=False), 1024, 4, fused_attention=False)
+    packed = StageMemory(replace(a_model(is_batchable=False), layers=layers), 1024, 4, fused_attention=False)
+    assert memory.of(0, 8).copies == GROWN_COPIES * 1024 * 1024
+    assert packed.of(0, 8).copies == (GROWN_COPIES + QUANTIZED_COPIES) * 1024 * 1000
 
 
 def test_what_comes_out_of_the_widest_layer_s_matrices_is_held() -> None:
