@@ -136,6 +136,7 @@ def test_a_killed_bench_loses_nothing(tmp_path: Path) -> None:
     assert len(load_report(tmp_path / "again.json").runs) >= 3
 
 
+@pytest.mark.slow
 def test_a_count_that_does_not_fit_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     profile = tmp_path / "tight.yaml"
     nodes = "".join(f"  - {{name: {name}, host: localhost, memory: 500MB}}\n" for name in ("a", "b"))
@@ -160,6 +161,7 @@ def test_a_foreign_server_is_measured_with_the_same_workloads(tmp_path: Path) ->
     assert {result.workload for result in found.results} == {"pp16", "tg4@64"}
 
 
+@pytest.mark.slow
 def test_random_weights_are_measured_without_a_download(tmp_path: Path) -> None:
     finished = mlxctl(
         "bench", "--random-weights", "canary-8bit", "--devices", "2", *LITTLE, "-o", str(tmp_path / "r.json")
