@@ -80,16 +80,20 @@ class _Line:
     def steps(self, rows: int, tokens: int, past: int, logits: bool = True) -> list[StepTime]:
         """Each stage's time for a step; see StageTiming."""
         timing = StageTiming(self._model, rows, tokens, past, logits)
-        return [timing.of(node, stage.start, stage.stop, 1, self._one_host) for stage, node in self._placed]
+        following = [node for _, node in self._placed[1:]] + [None]
+        return [
+            timing.of(node, stage.start, stage.stop, 1, self._one_host, after)
+            for (stage, node), after in zip(self._placed, following, strict=True)
+        ]
 
     def busiest_s(self, steps: Sequence[StepTime]) -> float:
-        """How soon a step can follow the one before: a stage computes one at a time, a machine as many at once as it
-        has room for.
+        """How soon a step can follow the one before: a stage computes one at a time, a link carries one at a time, a
+        machine computes as many at once as it has room for.
         """
         machines: dict[str, float] = {}
         for (_, node), step in zip(self._placed, steps, strict=True):
             machines[node.host_id] = machines.get(node.host_id, 0.0) + step.compute_s / node.parallel_workers
-        return max(*machines.values(), *(step.compute_s for step in steps))
+        return max(*machines.values(), *(step.busy_s for step in steps))
 
     def passing_s(self, steps: Sequence[StepTime]) -> float:
         """Of one step that passes all stages. Of several each has rested meanwhile; one alone runs ahead."""
@@ -141,7 +145,7 @@ def _cycle(line: _Line, sequences: int, past: int, is_batchable: bool) -> _Cycle
 
 
 def _slowest(steps: Sequence[StepTime]) -> tuple[Bound, int]:
-    index = max(range(len(steps)), key=lambda i: steps[i].compute_s)
+    index = max(range(len(steps)), key=lambda i: steps[i].busy_s)
     return steps[index].bound, index
 
 

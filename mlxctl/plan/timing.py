@@ -35,11 +35,23 @@ LINK_BYTES_PER_S = 117e6
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Seconds that one step of one lane keeps a stage busy, and what bounds them."""
+    """Seconds that one step of one lane keeps a stage busy, and what bounds them. What the step hands to the next stage
+    keeps the link between them busy for `carried_s`; the last stage's token is nothing beside it.
+    """
 
     compute_s: float
-    hop_s: float
+    latency_s: float
+    carried_s: float
     bound: Bound
+
+    @property
+    def hop_s(self) -> float:
+        return self.latency_s + self.carried_s
+
+    @property
+    def busy_s(self) -> float:
+        """How soon the next step can follow: a stage computes one while another is under way to the next stage."""
+        return max(self.compute_s, self.carried_s)
 
     @property
     def total_s(self) -> float:
@@ -62,8 +74,12 @@ class StageTiming:
         self._head_bytes = model.output_bytes if logits else 0
         self._head_macs = model.head_macs * rows if logits else 0
 
-    def of(self, node: NodeFacts, start: int, stop: int, sharers: int, one_host: bool) -> StepTime:
-        """The step of layers [start, stop) on `node`, of whose machine `sharers` processes compute at once."""
+    def of(
+        self, node: NodeFacts, start: int, stop: int, sharers: int, one_host: bool, following: NodeFacts | None = None
+    ) -> StepTime:
+        """The step of layers [start, stop) on `node`, of whose machine `sharers` processes compute at once; `following`
+        has the next stage, if that is known.
+        """
         last = stop == self._end
         size = self._read_before[stop] - self._read_before[start] + (self._head_bytes if last else 0)
         macs = self._macs_before[stop] - self._macs_before[start] + (self._head_macs if last else 0)
@@ -73,10 +89,11 @@ class StageTiming:
         arithmetic_s = 2 * macs / flops if flops else 0.0
         matrices_s = max(read_s, arithmetic_s, self._batch_s(node, macs, read_s))
         compute_s = (matrices_s + cached_s) * max(1.0, sharers / node.parallel_workers)
-        hop_s = self._hop_s(node, one_host)
+        latency_s = LOCAL_HOP_S if one_host else node.link_latency_s or LINK_HOP_S
+        carried_s = 0.0 if one_host or last else self._boundary_bytes / _link_bytes_per_s(node, following or node)
         is_arithmetic = arithmetic_s > (read_s + cached_s) * ARITHMETIC_SHARE
         bound: Bound = "arithmetic" if is_arithmetic else "memory bandwidth"
-        return StepTime(compute_s, hop_s, bound if compute_s >= hop_s else "hops")
+        return StepTime(compute_s, latency_s, carried_s, bound if compute_s >= latency_s + carried_s else "hops")
 
     def _batch_s(self, node: NodeFacts, macs: int, read_s: float) -> float:
         """Between the time of one token and the one measured of BATCH_TOKENS, which more tokens take at least."""
@@ -86,11 +103,10 @@ class StageTiming:
         share = min(self._tokens - 1, BATCH_TOKENS - 1) / (BATCH_TOKENS - 1)
         return read_s + share * (measured_s - read_s)
 
-    def _hop_s(self, node: NodeFacts, one_host: bool) -> float:
-        if one_host:
-            return LOCAL_HOP_S
-        carried_s = self._boundary_bytes / (node.link_bytes_per_s or LINK_BYTES_PER_S)
-        return (node.link_latency_s or LINK_HOP_S) + carried_s
+
+def _link_bytes_per_s(*nodes: NodeFacts) -> float:
+    """What the slowest of their links carries."""
+    return min(node.link_bytes_per_s or LINK_BYTES_PER_S for node in nodes)
 
 
 def usable_bandwidth(node: NodeFacts) -> float:

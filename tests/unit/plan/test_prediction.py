@@ -115,3 +115,35 @@ def test_tiny_models_are_bound_by_hops() -> None:
     model = a_model(layer_bytes=1, head_bytes=0)
     found = predict(make_plan(a_profile(["a", "b"]), nodes, model), nodes, model)
     assert found.one_stream.bound == "hops"
+
+
+SLOW_LINK_BYTES_PER_S = 62_500.0
+
+
+def over_a_slow_link(names: str, concurrency: int) -> Prediction:
+    """Fast nodes with 8 KiB a token to carry between each two of them."""
+    nodes = [a_node(name, link_bytes_per_s=SLOW_LINK_BYTES_PER_S, link_latency_s=1e-3) for name in names]
+    model = a_model(boundary_token_bytes=8192)
+    profile = a_profile(list(names), context=2048, concurrency=concurrency)
+    return predict(make_plan(profile, nodes, model), nodes, model)
+
+
+def test_all_of_a_prompt_crosses_a_slow_link_before_the_first_token() -> None:
+    found = over_a_slow_link("ab", 1)
+    carried_s = found.prompt_tokens * 8192 / SLOW_LINK_BYTES_PER_S
+    assert found.prompt_tokens == 1024
+    assert carried_s < found.ttft_s < 1.05 * carried_s
+    assert found.prefill.bound == "hops"
+
+
+def test_streams_together_are_no_faster_than_a_link_carries_them() -> None:
+    together = over_a_slow_link("ab", 8).all_lanes
+    assert together.tokens_per_s == pytest.approx(SLOW_LINK_BYTES_PER_S / 8192, rel=0.3)
+    assert together.tokens_per_s <= SLOW_LINK_BYTES_PER_S / 8192
+    assert together.bound == "hops"
+
+
+def test_a_token_crosses_one_link_less_than_there_are_stages() -> None:
+    one, three = (over_a_slow_link(names, 1).one_stream.tokens_per_s for names in ("ab", "abc"))
+    assert 1 / three - 1 / one == pytest.approx(8192 / SLOW_LINK_BYTES_PER_S, rel=0.05)
+    assert 1 / one == pytest.approx(8192 / SLOW_LINK_BYTES_PER_S, rel=0.2)

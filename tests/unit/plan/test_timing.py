@@ -59,8 +59,18 @@ def test_a_tiny_stage_is_bound_by_its_hop() -> None:
 def test_between_machines_the_activation_is_carried() -> None:
     model = a_model(boundary_token_bytes=1000)
     node = a_node("a", link_bytes_per_s=1e6, link_latency_s=0.001)
-    step = StageTiming(model, rows=1, tokens=256, past=0).of(node, 0, 4, 1, one_host=False)
-    assert step.hop_s == pytest.approx(0.001 + 0.256)
+    timing = StageTiming(model, rows=1, tokens=256, past=0)
+    step = timing.of(node, 0, 4, 1, one_host=False)
+    assert step.latency_s == 0.001
+    assert step.carried_s == pytest.approx(0.256)
+    assert timing.of(node, 4, 8, 1, one_host=False).hop_s == 0.001
+
+
+def test_what_a_stage_hands_on_goes_no_faster_than_the_next_one_s_link() -> None:
+    timing = StageTiming(a_model(boundary_token_bytes=1000), rows=1, tokens=256, past=0)
+    fast, slow = a_node("fast", link_bytes_per_s=1e9), a_node("slow", link_bytes_per_s=1e6)
+    assert timing.of(fast, 0, 4, 1, one_host=False, following=slow).carried_s == pytest.approx(0.256)
+    assert timing.of(slow, 0, 4, 1, one_host=False, following=fast).carried_s == pytest.approx(0.256)
 
 
 def test_processes_that_share_a_machine_slow_each_other_beyond_its_cores() -> None:
