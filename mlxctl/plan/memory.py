@@ -14,7 +14,7 @@ PROCESS_BYTES = 256 << 20
 """A worker before it holds anything: interpreter, mlx, gRPC (measured 150 to 200 MiB), and some slack."""
 
 SLACK_SHARE = 0.03
-"""Of weights and caches, for allocator rounding and freed buffers that mlx keeps."""
+"""Of all else, for allocator rounding and freed buffers that mlx keeps."""
 
 FRAMES_PER_STAGE = 2
 """Chunks of prompts that the coordinator keeps under way for each stage; all of them may wait at one."""
@@ -53,11 +53,14 @@ class StageBytes:
     copies: int
     frames: int
     logits: int
-    headroom: int
 
     @property
     def activations(self) -> int:
         return self.step + self.copies + self.frames + self.logits
+
+    @property
+    def headroom(self) -> int:
+        return PROCESS_BYTES + int((self.weights + self.kv + self.activations + PROCESS_BYTES) * SLACK_SHARE)
 
     @property
     def total(self) -> int:
@@ -110,7 +113,6 @@ class StageMemory:
             copies=max(self._layer_copies[start:stop], default=0),
             frames=0 if first and last else self._frames,
             logits=self._logits if last else 0,
-            headroom=PROCESS_BYTES + int((weights + kv) * SLACK_SHARE),
         )
 
     def _others(self, start: int, stop: int) -> int:

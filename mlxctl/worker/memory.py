@@ -12,7 +12,7 @@ PROCESS_BYTES = 256 << 20  # of the budget, for all that is not MLX's, as planne
 
 def hold_to(budget_bytes: int) -> None:
     """Bound what MLX keeps of freed buffers, and how far it may run ahead of the device: at the limit it waits for what
-    runs, and gives freed buffers back. On Metal wire what the stage uses, so that it is never paged out.
+    runs, and on GPUs gives freed buffers back. On Metal wire what the stage uses, so that it is never paged out.
 
     Wiring is unverified on a Mac.
     """
