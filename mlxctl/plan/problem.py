@@ -11,7 +11,7 @@ from mlxctl.plan.labels import Placement
 from mlxctl.plan.memory import Pool, StageBytes, StageMemory, memory_pools
 from mlxctl.plan.search import Candidate, Search
 from mlxctl.plan.stages import Stage
-from mlxctl.plan.timing import StageTiming, sharers
+from mlxctl.plan.timing import StageTiming, sharers, usable_bandwidth, usable_flops
 from mlxctl.profile import Profile
 
 DEFAULT_CONTEXT = 8192
@@ -126,7 +126,8 @@ class Problem:
         pool = self._pool_of[node.name]
         pin = self._pins.get(node.name)
         memory = pool if len(self.pools[pool].nodes) > 1 else ("own", self.pools[pool].bytes)
-        speed = (node.bandwidth_bytes_per_s, node.flops, node.link_bytes_per_s, node.link_latency_s)
+        computes = (usable_bandwidth(node), usable_flops(node), node.batch_flops, node.cache_bytes_per_s)
+        speed = (*computes, node.parallel_workers, node.link_bytes_per_s, node.link_latency_s)
         host = sharers(self.nodes, node)
         pinned = tuple(sorted(pin.items())) if pin is not None else None
         return Candidate(pool, (memory, speed, host, node.fused_attention, pinned), pin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations, permutations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,16 @@ pytestmark = pytest.mark.unit
 
 def split(plan: Plan) -> list[tuple[str, int]]:
     return [(stage.node, stage.stop - stage.start) for stage in plan.stages]
+
+
+@pytest.mark.parametrize(
+    "better",
+    [{"cache_bytes_per_s": 1e12}, {"sources": {"bandwidth_bytes_per_s": "measured"}}],
+    ids=["caches", "measured"],
+)
+def test_a_node_that_is_faster_in_anything_is_chosen_over_its_like(better: dict[str, Any]) -> None:
+    profile, nodes = a_profile(["a", "b"], objective="latency"), [a_node("a"), a_node("b", **better)]
+    assert make_plan(profile, nodes, a_model()).nodes == ("b",)
 
 
 def test_equal_nodes_get_equal_shares_of_an_even_model() -> None:
