@@ -93,7 +93,9 @@ class Baseline:
     async def __aenter__(self) -> Baseline:
         pipe = asyncio.subprocess.PIPE
         command = [sys.executable, "-m", "mlxctl.bench_engine.baseline", str(self._folder)]
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT_BYTES)
+        self._process = await asyncio.create_subprocess_exec(  # a Ctrl-C is ours: the end of its stdin ends it
+            *command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT_BYTES, start_new_session=True
+        )
         await self._hear()
         pin(self._process.pid, self._places)
         return self

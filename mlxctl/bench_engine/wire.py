@@ -102,7 +102,7 @@ class Echo:
         server, client = _identity(authority, _SERVER), _identity(authority, COORDINATOR_NAME)
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", "mlxctl.bench_engine.echo"]
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         address = f"127.0.0.1:{self._port(_pems(server) if self._tls else {})}"
         pin(self._process.pid, [1 % len(cores())])
         self._channel = (
