@@ -1,8 +1,7 @@
-"""One step's graph: built from a frame that has come, or ahead of one that is foreseen. Called by the runner.
+"""One step's graph: built by the runner from a frame that has come, or by foresight ahead of one that is to come.
 
-A stage's Python code takes a millisecond or two to build a step's graph. Where one lane has the pipeline to itself, the
-next frame's form is known while this one computes; only the bytes are not. So the graph is built on placeholders, and
-the bytes are written into them when they come.
+Where one lane has the pipeline to itself, the next frame's form is known before it comes; only the bytes are not. So
+the graph is built on placeholders, and the bytes are written into them when they come.
 """
 
 from __future__ import annotations
