@@ -142,11 +142,37 @@ def _fit(cache: Any) -> None:
 
 def _of_sequences(cache: Any, count: int, rows: Sequence[int]) -> Any:
     """`cache`, which holds `count` sequences, with `rows` of them alone."""
-    if len(rows) == 1 < count:
-        return cache.extract(rows[0])
-    if len(rows) < count:
-        cache.filter(list(rows))
-    return cache
+    if len(rows) == count:
+        return cache
+    batch = _padded(cache, count)
+    if len(rows) == 1:
+        return batch.extract(rows[0])
+    batch.filter(list(rows))
+    return batch
+
+
+def _unpadded(cache: Any) -> Any:
+    """`cache`, which holds several sequences of one length: they need neither a mask nor an offset each, which cost as
+    much as a tenth of a step on a fast device, so that what is a Batch cache may be one of the model's own.
+    """
+    if isinstance(cache, mlx_cache.CacheList):
+        return mlx_cache.CacheList(*map(_unpadded, cache.caches))
+    if type(cache) is not mlx_cache.BatchKVCache or cache.keys is None:
+        return cache
+    plain = mlx_cache.KVCache()
+    plain.state = (cache.keys, cache.values, cache._idx)
+    return plain
+
+
+def _padded(cache: Any, count: int) -> Any:
+    """The Batch cache of what `_unpadded` gave for `count` sequences, of whose lengths it knows."""
+    if isinstance(cache, mlx_cache.CacheList):
+        return mlx_cache.CacheList(*(_padded(part, count) for part in cache.caches))
+    if type(cache) is not mlx_cache.KVCache or count == 1:
+        return cache
+    batch = mlx_cache.BatchKVCache([0] * count)
+    batch.state = (cache.keys, cache.values, batch.offset + cache.offset, batch.left_padding, cache.offset)
+    return batch
 
 
 def _of_rows(array: mx.array, rows: int) -> mx.array:
@@ -186,7 +212,8 @@ class ShardCache:
 
     Slots of own layers are real. A foreign slot is an alias of an own one of the same kind, whose offset is the same by
     construction; where no own slot has that kind, one ghost a kind stands in. So `cache[k]` is right for any k.
-    One sequence has the model's own caches, several have mlx-lm's Batch caches.
+    One sequence has the model's own caches, several have mlx-lm's Batch caches but for those of one length, which as
+    long as they stay together are one.
     """
 
     def __init__(self, slots: Sequence[Any], own: Sequence[int]) -> None:
@@ -282,29 +309,32 @@ class ShardCache:
 
     def join(self, others: Sequence[ShardCache]) -> None:
         """Take the sequences of `others`, which must not be used afterwards, behind the own ones."""
+        lengths = [length for cache in (self, *others) for length in cache.lengths]
         for place, cache in enumerate(self._caches):
             parts = [(cache, self.rows), *((other._caches[place], other.rows) for other in others)]
-            self._caches[place] = _settled(_joined(parts))
+            self._caches[place] = _settled(_shaped(_joined(parts), lengths))
             for other in others:
                 other._caches[place] = None
-        self.lengths = [length for cache in (self, *others) for length in cache.lengths]
+        self.lengths = lengths
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all sequences but `rows` (ascending, never empty)."""
+        lengths = [self.lengths[row] for row in rows]
         for place, cache in enumerate(self._caches):
-            self._caches[place] = _settled(_of_sequences(cache, self.rows, rows))
-        self.lengths = [self.lengths[row] for row in rows]
+            self._caches[place] = _settled(_shaped(_of_sequences(cache, self.rows, rows), lengths))
+        self.lengths = lengths
 
     def split(self, rows: Sequence[int]) -> ShardCache:
         """Take the sequences `rows` (ascending, some but not all) out; they are returned."""
         rest = [row for row in range(self.rows) if row not in rows]
+        lengths, left = [self.lengths[row] for row in rows], [self.lengths[row] for row in rest]
         taken = []
         for place, cache in enumerate(self._caches):
-            taken.append(_of_sequences(_duplicate(cache), self.rows, rows))
-            self._caches[place] = _of_sequences(cache, self.rows, rest)
+            taken.append(_shaped(_of_sequences(_duplicate(cache), self.rows, rows), lengths))
+            self._caches[place] = _shaped(_of_sequences(cache, self.rows, rest), left)
             _settled(taken[-1], self._caches[place])
-        lengths, self.lengths = self.lengths, [self.lengths[row] for row in rest]
-        return self._with(taken, [lengths[row] for row in rows])
+        self.lengths = left
+        return self._with(taken, lengths)
 
     def _with(self, caches: list[Any], lengths: list[int]) -> ShardCache:
         other = copy.copy(self)
@@ -316,11 +346,17 @@ def _index(caches: Sequence[Any], cache: Any) -> int:
     return next(index for index, held in enumerate(caches) if held is cache)
 
 
+def _shaped(cache: Any, lengths: Sequence[int]) -> Any:
+    """`cache`, which holds sequences of `lengths`, in the form that costs least."""
+    return _unpadded(cache) if len(lengths) > 1 and len(set(lengths)) == 1 else cache
+
+
 def _joined(parts: Sequence[tuple[Any, int]]) -> Any:
     """One Batch cache of `parts`, caches of one kind with the number of sequences in each, in order.
 
     Runs of single sequences are merged at once: one copy rather than one for each.
     """
+    parts = [(_padded(cache, rows), rows) for cache, rows in parts]
     batches = []
     for is_single, run in groupby(parts, lambda part: part[1] == 1):
         caches = [cache for cache, _ in run]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.model
 
 LAYERS = 8
 PROMPTS = ([5, 6, 7, 8, 9, 10, 11], [20, 21, 22], list(range(30, 60)), [70, 71, 72, 73])
+ALIKE = ([5, 6, 7, 8], [20, 21, 22, 23], [70, 71, 72, 73])
 TOLERANCE = 2e-4  # float32, other shapes of matrix products
 
 Caches = list[ShardCache]
@@ -46,10 +47,10 @@ def sequences(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return Sequences(Stages.load(path, even_cuts(3, LAYERS), LAYERS))
 
 
-def alone(sequences: Sequences, steps: int) -> list[list[mx.array]]:
+def alone(sequences: Sequences, steps: int, prompts: Sequence[list[int]] = PROMPTS) -> list[list[mx.array]]:
     """Logits of `steps` greedy steps, for each prompt."""
     results = []
-    for prompt in PROMPTS:
+    for prompt in prompts:
         caches, token, logits = sequences.prefill(prompt), prompt[-1], []
         for _ in range(steps):
             logits.append(sequences.decode(caches, [token])[0])
@@ -60,23 +61,7 @@ def alone(sequences: Sequences, steps: int) -> list[list[mx.array]]:
 
 def test_rows_that_join_and_leave_a_lane_are_as_if_alone(sequences: Sequences) -> None:
     """0 decodes alone, 1 and 2 join, 3 joins, 1 leaves, 0 leaves for a lane of its own and joins again."""
-    if not all(cache.is_batchable for cache in sequences.prefill(PROMPTS[0])):
-        pytest.skip("mlx-lm cannot batch these caches")
-    expected = alone(sequences, 6)
-    at = [0] * len(PROMPTS)
-    last = [prompt[-1] for prompt in PROMPTS]
-
-    def step(caches: Caches, members: Sequence[int]) -> None:
-        logits = sequences.decode(caches, [last[member] for member in members])
-        for row, member in enumerate(members):
-            assert mx.allclose(logits[row], expected[member][at[member]], rtol=0, atol=TOLERANCE).item(), (members, row)
-            last[member] = _likeliest(expected[member][at[member]])
-            at[member] += 1
-
-    def join(caches: Caches, *others: Caches) -> None:
-        for place, cache in enumerate(caches):
-            cache.join([other[place] for other in others])
-
+    step = _following(sequences, PROMPTS)
     lane = sequences.prefill(PROMPTS[0])
     step(lane, [0])
     join(lane, sequences.prefill(PROMPTS[1]), sequences.prefill(PROMPTS[2]))
@@ -95,6 +80,48 @@ def test_rows_that_join_and_leave_a_lane_are_as_if_alone(sequences: Sequences) -
         cache.keep([0])
     assert lane[0].lengths == [len(PROMPTS[2]) - 1 + 5]
     step(lane, [2])
+
+
+def test_rows_of_one_length_are_as_if_alone_also_once_another_joins(sequences: Sequences) -> None:
+    """0 and 1 go together, 2 joins them when it is shorter, 0 leaves, 2 leaves, 0 joins 1 again at the same length."""
+    step = _following(sequences, ALIKE)
+    lane = sequences.prefill(ALIKE[0])
+    join(lane, sequences.prefill(ALIKE[1]))
+    for _ in range(2):
+        step(lane, [0, 1])
+    join(lane, sequences.prefill(ALIKE[2]))
+    step(lane, [0, 1, 2])
+    taken = [cache.split([0]) for cache in lane]
+    step(lane, [1, 2])
+    for cache in lane:
+        cache.keep([0])
+    step(taken, [0])
+    join(lane, taken)
+    for _ in range(2):
+        step(lane, [1, 0])
+
+
+def _following(sequences: Sequences, prompts: Sequence[list[int]]) -> Callable[[Caches, Sequence[int]], None]:
+    """One step of a lane at a time, whose rows are the `prompts` of these numbers: each must be as it is alone."""
+    if not all(cache.is_batchable for cache in sequences.prefill(prompts[0])):
+        pytest.skip("mlx-lm cannot batch these caches")
+    expected = alone(sequences, 6, prompts)
+    at = [0] * len(prompts)
+    last = [prompt[-1] for prompt in prompts]
+
+    def step(caches: Caches, members: Sequence[int]) -> None:
+        logits = sequences.decode(caches, [last[member] for member in members])
+        for row, member in enumerate(members):
+            assert mx.allclose(logits[row], expected[member][at[member]], rtol=0, atol=TOLERANCE).item(), (members, row)
+            last[member] = _likeliest(expected[member][at[member]])
+            at[member] += 1
+
+    return step
+
+
+def join(caches: Caches, *others: Caches) -> None:
+    for place, cache in enumerate(caches):
+        cache.join([other[place] for other in others])
 
 
 def test_a_copy_goes_its_own_way(sequences: Sequences) -> None:

@@ -119,3 +119,21 @@ def test_caches_tell_up_to_where_they_can_forget_and_whether_others_can_join() -
     assert ShardCache([KVCache(), ArraysCache(2)], (0, 1)).trim_limit == 0
     assert ShardCache([KVCache(), ArraysCache(2)], (0, 1)).is_batchable
     assert not ShardCache([KVCache(), ChunkedKVCache(4)], (0,)).is_batchable
+
+
+def test_sequences_of_one_length_share_a_plain_cache_until_one_of_another_joins() -> None:
+    def of(tokens: int) -> ShardCache:
+        plain = KVCache()
+        plain.update_and_fetch(mx.ones((1, 2, tokens, 4)), mx.ones((1, 2, tokens, 4)))
+        cache = ShardCache([plain], (0,))
+        cache.advanced(tokens)
+        return cache
+
+    lane = of(3)
+    lane.join([of(3), of(3)])
+    assert (type(lane.slots[0]), lane.slots[0].offset) == (KVCache, 3)
+    assert lane.slots[0].make_mask(1, return_array=False, window_size=None) is None
+    lane.join([of(5)])
+    assert lane.slots[0].left_padding.tolist() == [2, 2, 2, 0]
+    lane.keep([0, 1])
+    assert (type(lane.slots[0]), lane.slots[0].offset, lane.slots[0].keys.shape[0]) == (KVCache, 3, 2)
