@@ -7,12 +7,17 @@ weights' bandwidth does.
 
 from __future__ import annotations
 
+import math
+
 from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 
 LANES_PER_STAGE = 2
 BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
 LEAST_CHUNK_ALONE = 128  # smaller ones starve matrix products
 FIRST_CHUNK_ALONE = 256  # from here sizes are tried by doubling and halving, as far as it pays
+WORTH_SMALLER = (
+    1.05  # of the best size's time a larger one may take: it has fewer shapes that a device must get to know
+)
 FIRST_CHUNK_AMONG_STREAMS = 8  # before anything is known: on a slow device even these may be felt
 COMMON_CHUNK = 16  # smaller ones only where their tokens take less than STARVED of its tokens' time
 STARVED = 1.75
@@ -40,16 +45,16 @@ def lane_count(times: StepTimes, stages: int, sequences: int, now: int) -> int:
 
 
 def chunk_tokens(
-    times: StepTimes, stages: int, left: int, limit: int, stream_cycle_s: float | None, streams: int, prompts: int = 1
+    times: StepTimes, stages: int, tokens: int, limit: int, stream_cycle_s: float | None, streams: int, prompts: int = 1
 ) -> int:
-    """Tokens of the next chunk of `prompts` of which `left` tokens are left together, at most `limit`.
+    """Tokens of each chunk of `prompts` that have `tokens` tokens together, at most `limit`.
 
     Beside running `streams`, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them:
     the slowest stage's time for it, once at every stage. The more prompts wait for each stream, the longer it may. It
     is very small where even a common one delays them too much and matrix products gain little by size. Alone, chunks
     follow each other through the stages: small ones fill them sooner, large ones waste less.
     """
-    sizes = [size for size in CHUNKS if size <= limit] or [limit]
+    sizes = _sizes(limit)
     if streams:
         if stream_cycle_s is None or times.chunk(sizes[0]) is None:
             return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
@@ -57,9 +62,28 @@ def chunk_tokens(
         fitting = [size for size in sizes if _stall_s(times, stages, size) <= most_s]
         common = min(COMMON_CHUNK, sizes[-1])
         return max([common if prompts > streams else _least_worthwhile(times, sizes, common), *fitting])
-    ladder = [size for size in sizes if size >= LEAST_CHUNK_ALONE and size.bit_count() == 1] or sizes[-1:]
-    worth_trying = _worth_trying(times, ladder, min(FIRST_CHUNK_ALONE, left // stages))
-    return min(reversed(worth_trying), key=lambda size: _alone_s(times, stages, left, size))
+    return _tokens_alone(times, stages, tokens, ladder_alone(limit))
+
+
+def ladder_alone(limit: int) -> list[int]:
+    """The sizes of chunks, at most `limit`, that are tried where nothing is decoded."""
+    sizes = _sizes(limit)
+    return [size for size in sizes if size >= LEAST_CHUNK_ALONE and size.bit_count() == 1] or sizes[-1:]
+
+
+def _sizes(limit: int) -> list[int]:
+    return [size for size in CHUNKS if size <= limit] or [limit]
+
+
+def _tokens_alone(times: StepTimes, stages: int, tokens: int, ladder: list[int]) -> int:
+    """The size that is hoped to be clearly better than all that are known, or else about the best of these."""
+    worth_trying = _worth_trying(times, ladder, min(FIRST_CHUNK_ALONE, tokens // stages))
+    alone_s = {size: _alone_s(times, stages, tokens, size) for size in worth_trying}
+    best_s = min((alone_s[size] for size in worth_trying if times.is_believed(size)), default=math.inf)
+    hoped = min(worth_trying, key=lambda size: alone_s[size])
+    if WORTH_SMALLER * alone_s[hoped] < best_s:
+        return hoped
+    return max(size for size in worth_trying if alone_s[size] <= WORTH_SMALLER * best_s)
 
 
 def _worth_trying(times: StepTimes, ladder: list[int], first: int) -> list[int]:
@@ -82,7 +106,7 @@ def _stall_s(times: StepTimes, stages: int, size: int) -> float:
     return 0.0 if chunk is None else stages * chunk.slowest_s
 
 
-def _alone_s(times: StepTimes, stages: int, left: int, size: int) -> float:
+def _alone_s(times: StepTimes, stages: int, tokens: int, size: int) -> float:
     """Until the last chunk has passed the last stage; in a token's own time where nothing was measured yet."""
     chunk_s = times.hoped_chunk_s(size) or float(size)
-    return (max(1.0, left / size) + stages - 1) * chunk_s
+    return (max(1.0, tokens / size) + stages - 1) * chunk_s

@@ -15,7 +15,7 @@ from mlxctl.coordinator.admission import Queue
 from mlxctl.coordinator.holdings import Holdings
 from mlxctl.coordinator.lanes import Lane, LaneBook, Operation
 from mlxctl.coordinator.limits import Limits
-from mlxctl.coordinator.pacing import chunk_tokens, cycle_s
+from mlxctl.coordinator.pacing import chunk_tokens, cycle_s, ladder_alone
 from mlxctl.coordinator.placement import Placement
 from mlxctl.coordinator.prefix_cache import PrefixCache, common_length
 from mlxctl.coordinator.session import Session, wanted
@@ -224,10 +224,10 @@ class Scheduler:
 
     def _chunk_size(self) -> int:
         lanes, limits = self._book.lanes, self.limits
-        left = sum(session.prompt_left for session in self._prefilling)
+        tokens = sum(session.prompt_computed for session in self._prefilling)
         streams, prompts = sum(self.lane_rows), len(self._prefilling)
         stream_s = cycle_s(self.times, streams, len(lanes)) if lanes else None
-        return chunk_tokens(self.times, limits.stages, left, limits.chunk_tokens, stream_s, streams, prompts)
+        return chunk_tokens(self.times, limits.stages, tokens, limits.chunk_tokens, stream_s, streams, prompts)
 
     def _chunk(self) -> Step:
         session = self._next_prompt()
@@ -315,6 +315,8 @@ class Scheduler:
                 return
             self._sessions[session.id] = session
             self._holdings.begin(session)
+            if session.prompt_left and not self._book.lanes:
+                self.times.reconsider(ladder_alone(self.limits.chunk_tokens))
             (self._prefilling if session.prompt_left else self._ready).append(session)
             self._holdings.settle()
 

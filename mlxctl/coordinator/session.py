@@ -30,6 +30,11 @@ class Session:
         return len(self.request.prompt) - 1 - self.given
 
     @property
+    def prompt_computed(self) -> int:
+        """Tokens of the prompt that are computed for this request, before and from now on."""
+        return len(self.request.prompt) - 1 - self.cached
+
+    @property
     def charge_tokens(self) -> int:
         """Tokens of cache that must be there for this request to finish."""
         return rounded(len(self.request.prompt) + self.request.max_tokens)

@@ -6,11 +6,14 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 CHUNKS = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 TRIALS = 3
 SAMPLES = 9  # the median of so many: a machine hiccups
+KEPT_CHUNKS = 64  # the least of so many: a GPU is cold for each size at each length of the cache
+FIRST_REST = 8  # chunks after which a size that did not pay gets its trials again, then twice as many, and so on
+NEARLY = 0.95  # of a size counts as it: prompts end a token before a round number
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +24,56 @@ class StepTime:
     total_s: float
 
 
+@dataclass(slots=True)
+class _ChunkTimes:
+    """What chunks of one size took, the `latest` of them all; how many more are trials, which say little."""
+
+    samples: deque[StepTime] = field(default_factory=lambda: deque(maxlen=KEPT_CHUNKS))
+    trials_left: int = TRIALS
+    latest: int = 0
+    rest: int = FIRST_REST
+
+    @property
+    def least_s(self) -> float:
+        return min(sample.slowest_s for sample in self.samples)
+
+
 class StepTimes:
     """Medians of recent steps: decode steps by rows, prefill chunks by tokens."""
 
     def __init__(self) -> None:
         self._decode: dict[int, deque[StepTime]] = {}
-        self._chunks: dict[int, deque[StepTime]] = {}
+        self._chunks: dict[int, _ChunkTimes] = {}
+        self._chunk_count = 0
 
     def add_decode(self, rows: int, stage_s: Sequence[float]) -> None:
         """One step of `rows` sequences took `stage_s` seconds, stage by stage."""
-        _add(self._decode, rows, stage_s)
+        self._decode.setdefault(rows, deque(maxlen=SAMPLES)).append(StepTime(max(stage_s), sum(stage_s)))
 
     def add_chunk(self, tokens: int, stage_s: Sequence[float]) -> None:
         """One chunk of `tokens` tokens took `stage_s` seconds, stage by stage. Odd sizes count as the next smaller."""
-        size = max((size for size in CHUNKS if size <= tokens), default=None)
+        size = max((size for size in CHUNKS if NEARLY * size <= tokens), default=None)
         if size is not None:
-            _add(self._chunks, size, stage_s)
+            chunk = self._chunks.setdefault(size, _ChunkTimes())
+            chunk.samples.append(StepTime(max(stage_s), sum(stage_s)))
+            chunk.trials_left = max(0, chunk.trials_left - 1)
+            self._chunk_count += 1
+            chunk.latest = self._chunk_count
+
+    def reconsider(self, ladder: Sequence[int]) -> None:
+        """Give a neighbour on the `ladder` of the size used last its trials again, if it has had its rest: its chunks
+        may have been cold. To be called as a prompt begins, so that trials are of the same lengths of the cache.
+        """
+        measured = [size for size in ladder if size in self._chunks]
+        if not measured:
+            return
+        place = ladder.index(max(measured, key=lambda size: self._chunks[size].latest))
+        for size in (*ladder[max(0, place - 1) : place], *ladder[place + 1 : place + 2]):
+            chunk = self._chunks.get(size)
+            if chunk is not None and self._chunk_count - chunk.latest >= chunk.rest:
+                chunk.trials_left = TRIALS
+                chunk.rest *= 2
+                return
 
     def decode(self, rows: int) -> StepTime | None:
         """A step of `rows` sequences: measured, or between the next smaller and larger numbers that were.
@@ -58,7 +95,8 @@ class StepTimes:
         measured = _nearest(self._chunks, tokens)
         if measured is None:
             return None
-        known, one = _median(self._chunks[measured]), self.decode(1) or StepTime(0.0, 0.0)
+        samples = list(self._chunks[measured].samples)[-SAMPLES:]
+        known, one = _median(samples), self.decode(1) or StepTime(0.0, 0.0)
         share = tokens / measured
 
         def at(known_s: float, one_s: float) -> float:
@@ -71,14 +109,18 @@ class StepTimes:
         """Whether chunks of this size were measured."""
         return tokens in self._chunks
 
+    def is_believed(self, tokens: int) -> bool:
+        """Whether chunks of this size have had their trials."""
+        return tokens in self._chunks and not self._chunks[tokens].trials_left
+
     def hoped_chunk_s(self, tokens: int) -> float | None:
-        """The slowest stage's time for a chunk: the least measured; before TRIALS of this size the best to hope for,
-        so that a size that may pay gets its trials. First times are cold and say little.
+        """The slowest stage's time for a chunk: the least measured; during the TRIALS of this size the best to hope
+        for, so that a size that may pay gets them. First times are cold and say little.
         """
-        least_s = {size: min(sample.slowest_s for sample in samples) for size, samples in self._chunks.items()}
+        least_s = {size: chunk.least_s for size, chunk in self._chunks.items()}
         if not least_s:
             return None
-        tried_s = {size: least_s[size] for size, samples in self._chunks.items() if len(samples) >= TRIALS}
+        tried_s = {size: least_s[size] for size, chunk in self._chunks.items() if not chunk.trials_left}
         at_best_pace_s = tokens * min(known_s / size for size, known_s in least_s.items())
         one = self.decode(1)
         known_s = tried_s if one is None else {1: one.slowest_s, **tried_s}
@@ -95,11 +137,7 @@ def _extrapolated_s(known_s: Mapping[int, float], tokens: int) -> float:
     return known_s[high] + slope_s * (tokens - high)
 
 
-def _add(times: dict[int, deque[StepTime]], size: int, stage_s: Sequence[float]) -> None:
-    times.setdefault(size, deque(maxlen=SAMPLES)).append(StepTime(max(stage_s), sum(stage_s)))
-
-
-def _nearest(times: Mapping[int, deque[StepTime]], size: int) -> int | None:
+def _nearest(times: Mapping[int, object], size: int) -> int | None:
     smaller = [measured for measured in times if measured <= size]
     return max(smaller) if smaller else min(times, default=None)
 
