@@ -64,11 +64,12 @@ class Emitted:
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """A frame under way: a lane's step, or (lane None) a chunk of `tokens` tokens."""
+    """A frame under way: a lane's step, or (lane None) a chunk of `tokens` tokens behind `offset` others."""
 
     sessions: tuple[Session, ...]
     lane: Lane | None
     tokens: int
+    offset: int = 0
 
 
 class Scheduler:
@@ -165,7 +166,7 @@ class Scheduler:
             return []
         if flight.lane is None:
             if stage_s:
-                self.times.add_chunk(flight.tokens, stage_s)
+                self.times.add_chunk(flight.tokens, stage_s, flight.offset)
             return []
         if stage_s:
             self.times.add_decode(len(flight.sessions), stage_s)
@@ -231,9 +232,9 @@ class Scheduler:
 
     def _chunk(self) -> Step:
         session = self._next_prompt()
-        tokens = session.take_chunk(self._round_tokens)
+        offset, tokens = session.given, session.take_chunk(self._round_tokens)
         self._round_tokens -= max(len(tokens), CHUNKS[0])
-        step = self._step(session.handle, (tokens,), _Flight((session,), None, len(tokens)))
+        step = self._step(session.handle, (tokens,), _Flight((session,), None, len(tokens), offset))
         if session.prompt_left == 0:
             self._prompt_done(session)
         return step

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 CHUNKS = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 TRIALS = 3
 SAMPLES = 9  # the median of so many: a machine hiccups
-KEPT_CHUNKS = 64  # the least of so many: a GPU is cold for each size at each length of the cache
+KEPT_CHUNKS = 64
+TYPICAL = 0.25  # a quantile: chunks of one size take the longer the more the cache holds, and first trials are early
+MOST_SHAPES = 100_000
 FIRST_REST = 8  # chunks after which a size that did not pay gets its trials again, then twice as many, and so on
 NEARLY = 0.95  # of a size counts as it: prompts end a token before a round number
 
@@ -26,16 +28,22 @@ class StepTime:
 
 @dataclass(slots=True)
 class _ChunkTimes:
-    """What chunks of one size took, the `latest` of them all; how many more are trials, which say little."""
+    """What the last chunks of one size took, `warm` those whose shape the device knew, on the slowest stage; how many
+    more are trials, which say little; which of all chunks was the `latest`.
+    """
 
-    samples: deque[StepTime] = field(default_factory=lambda: deque(maxlen=KEPT_CHUNKS))
+    last: deque[StepTime] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    warm_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_CHUNKS))
     trials_left: int = TRIALS
     latest: int = 0
     rest: int = FIRST_REST
 
     @property
-    def least_s(self) -> float:
-        return min(sample.slowest_s for sample in self.samples)
+    def typical_s(self) -> float:
+        """The slowest stage's time for a chunk whose shape it knows, or the least where it knew none."""
+        if not self.warm_s:
+            return min(step.slowest_s for step in self.last)
+        return sorted(self.warm_s)[int(TYPICAL * len(self.warm_s))]
 
 
 class StepTimes:
@@ -45,20 +53,28 @@ class StepTimes:
         self._decode: dict[int, deque[StepTime]] = {}
         self._chunks: dict[int, _ChunkTimes] = {}
         self._chunk_count = 0
+        self._shapes: set[tuple[int, int]] = set()
 
     def add_decode(self, rows: int, stage_s: Sequence[float]) -> None:
         """One step of `rows` sequences took `stage_s` seconds, stage by stage."""
         self._decode.setdefault(rows, deque(maxlen=SAMPLES)).append(StepTime(max(stage_s), sum(stage_s)))
 
-    def add_chunk(self, tokens: int, stage_s: Sequence[float]) -> None:
-        """One chunk of `tokens` tokens took `stage_s` seconds, stage by stage. Odd sizes count as the next smaller."""
+    def add_chunk(self, tokens: int, stage_s: Sequence[float], offset: int = 0) -> None:
+        """One chunk of `tokens` tokens behind `offset` others took `stage_s` seconds, stage by stage. Odd sizes count
+        as the next smaller. A device may have to get to know each shape: the first chunk of each says little.
+        """
         size = max((size for size in CHUNKS if NEARLY * size <= tokens), default=None)
-        if size is not None:
-            chunk = self._chunks.setdefault(size, _ChunkTimes())
-            chunk.samples.append(StepTime(max(stage_s), sum(stage_s)))
-            chunk.trials_left = max(0, chunk.trials_left - 1)
-            self._chunk_count += 1
-            chunk.latest = self._chunk_count
+        if size is None:
+            return
+        chunk = self._chunks.setdefault(size, _ChunkTimes())
+        chunk.last.append(StepTime(max(stage_s), sum(stage_s)))
+        if (tokens, offset) in self._shapes:
+            chunk.warm_s.append(max(stage_s))
+        elif len(self._shapes) < MOST_SHAPES:
+            self._shapes.add((tokens, offset))
+        chunk.trials_left = max(0, chunk.trials_left - 1)
+        self._chunk_count += 1
+        chunk.latest = self._chunk_count
 
     def reconsider(self, ladder: Sequence[int]) -> None:
         """Give a neighbour on the `ladder` of the size used last its trials again, if it has had its rest: its chunks
@@ -68,12 +84,16 @@ class StepTimes:
         if not measured:
             return
         place = ladder.index(max(measured, key=lambda size: self._chunks[size].latest))
-        for size in (*ladder[max(0, place - 1) : place], *ladder[place + 1 : place + 2]):
-            chunk = self._chunks.get(size)
-            if chunk is not None and self._chunk_count - chunk.latest >= chunk.rest:
-                chunk.trials_left = TRIALS
-                chunk.rest *= 2
-                return
+        beside = [*ladder[max(0, place - 1) : place], *ladder[place + 1 : place + 2]]
+        rested = [
+            chunk
+            for size, chunk in self._chunks.items()
+            if size in beside and self._chunk_count - chunk.latest >= chunk.rest
+        ]
+        if rested:
+            again = min(rested, key=lambda chunk: chunk.rest)
+            again.trials_left = TRIALS
+            again.rest *= 2
 
     def decode(self, rows: int) -> StepTime | None:
         """A step of `rows` sequences: measured, or between the next smaller and larger numbers that were.
@@ -95,8 +115,7 @@ class StepTimes:
         measured = _nearest(self._chunks, tokens)
         if measured is None:
             return None
-        samples = list(self._chunks[measured].samples)[-SAMPLES:]
-        known, one = _median(samples), self.decode(1) or StepTime(0.0, 0.0)
+        known, one = _median(self._chunks[measured].last), self.decode(1) or StepTime(0.0, 0.0)
         share = tokens / measured
 
         def at(known_s: float, one_s: float) -> float:
@@ -114,14 +133,14 @@ class StepTimes:
         return tokens in self._chunks and not self._chunks[tokens].trials_left
 
     def hoped_chunk_s(self, tokens: int) -> float | None:
-        """The slowest stage's time for a chunk: the least measured; during the TRIALS of this size the best to hope
-        for, so that a size that may pay gets them. First times are cold and say little.
+        """The slowest stage's time for a chunk; during the TRIALS of this size the best to hope for, so that a size
+        that may pay gets them.
         """
-        least_s = {size: chunk.least_s for size, chunk in self._chunks.items()}
-        if not least_s:
+        typical_s = {size: chunk.typical_s for size, chunk in self._chunks.items()}
+        if not typical_s:
             return None
-        tried_s = {size: least_s[size] for size, chunk in self._chunks.items() if not chunk.trials_left}
-        at_best_pace_s = tokens * min(known_s / size for size, known_s in least_s.items())
+        tried_s = {size: typical_s[size] for size, chunk in self._chunks.items() if not chunk.trials_left}
+        at_best_pace_s = tokens * min(known_s / size for size, known_s in typical_s.items())
         one = self.decode(1)
         known_s = tried_s if one is None else {1: one.slowest_s, **tried_s}
         return tried_s.get(tokens) or min(at_best_pace_s, _extrapolated_s(known_s, tokens))

@@ -130,7 +130,7 @@ def test_a_size_that_was_cold_at_every_trial_is_found_once_it_is_warm() -> None:
         sizes: list[int] = []
         while (done := sum(sizes)) < 16_384:
             size = min(chunk_tokens(times, 4, 16_384, 2048, None, 0), 16_384 - done)
-            times.add_chunk(size, [(0.0 if (size, done) in warm else 0.1) + 0.002 + size * 0.00003] * 4)
+            times.add_chunk(size, [(0.0 if (size, done) in warm else 0.1) + 0.002 + size * 0.00003] * 4, done)
             warm.add((size, done))
             sizes.append(size)
         used.append(sizes)
