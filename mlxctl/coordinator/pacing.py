@@ -22,6 +22,8 @@ FIRST_CHUNK_AMONG_STREAMS = 8  # before anything is known: on a slow device even
 COMMON_CHUNK = 16  # smaller ones only where their tokens take less than STARVED of its tokens' time
 STARVED = 1.75
 STALL = 1.2  # of a running stream's cycle: what a chunk may add to it (a gap of 3 is too much, and times vary)
+READING_S = 0.15  # people read 5 to 8 tokens a second: a chunk that takes no longer is hardly noticed
+SHORT_PROMPT = 512  # tokens: longer ones leave streams their pace, however fast they are read
 
 
 def cycle_s(times: StepTimes, sequences: int, lanes: int) -> float | None:
@@ -45,20 +47,30 @@ def lane_count(times: StepTimes, stages: int, sequences: int, now: int) -> int:
 
 
 def chunk_tokens(
-    times: StepTimes, stages: int, tokens: int, limit: int, stream_cycle_s: float | None, streams: int, prompts: int = 1
+    times: StepTimes,
+    stages: int,
+    tokens: int,
+    limit: int,
+    stream_cycle_s: float | None,
+    streams: int,
+    prompts: int = 1,
+    shortest: int = SHORT_PROMPT + 1,
 ) -> int:
-    """Tokens of each chunk of `prompts` that have `tokens` tokens together, at most `limit`.
+    """Tokens of each chunk of `prompts` that have `tokens` tokens together, the `shortest` so many, at most `limit`.
 
     Beside running `streams`, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them:
-    the slowest stage's time for it, once at every stage. The more prompts wait for each stream, the longer it may. It
-    is very small where even a common one delays them too much and matrix products gain little by size. Alone, chunks
-    follow each other through the stages: small ones fill them sooner, large ones waste less.
+    the slowest stage's time for it, once at every stage. The more prompts wait for each stream, the longer it may;
+    where more wait than run, or a prompt is short, at least as long as nobody minds: cut up, it would delay the streams
+    for longer in all. It is very small where even a common one delays them too much and matrix products gain little by
+    size. Alone, chunks follow each other through the stages: small ones fill them sooner, large ones waste less.
     """
     sizes = _sizes(limit)
     if streams:
         if stream_cycle_s is None or times.chunk(sizes[0]) is None:
             return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
         most_s = STALL * stream_cycle_s * max(1.0, prompts / streams)
+        if prompts > streams or (shortest <= SHORT_PROMPT and _stall_s(times, stages, shortest) <= READING_S):
+            most_s = max(most_s, READING_S)
         fitting = [size for size in sizes if _stall_s(times, stages, size) <= most_s]
         common = min(COMMON_CHUNK, sizes[-1])
         return max([common if prompts > streams else _least_worthwhile(times, sizes, common), *fitting])

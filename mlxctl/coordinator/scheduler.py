@@ -25,6 +25,7 @@ from mlxctl.wire.sampling import Wanted
 
 CHUNKS_PER_STAGE = 2  # in flight where nothing is decoded: one computing, one on its way
 LEAST_AWAITED_TOKENS = 64  # so many more must be shared for a request to wait until another has computed them
+SLIVER = 0.25  # of the chunk before: less is not worth a frame in the same round
 PATIENCE = 4  # of so many chunks one is the oldest prompt's, however long it is
 
 
@@ -225,15 +226,17 @@ class Scheduler:
 
     def _chunk_size(self) -> int:
         lanes, limits = self._book.lanes, self.limits
-        tokens = sum(session.prompt_computed for session in self._prefilling)
-        streams, prompts = sum(self.lane_rows), len(self._prefilling)
+        lengths = [session.prompt_computed for session in self._prefilling]
+        streams = sum(self.lane_rows)
         stream_s = cycle_s(self.times, streams, len(lanes)) if lanes else None
-        return chunk_tokens(self.times, limits.stages, tokens, limits.chunk_tokens, stream_s, streams, prompts)
+        prompts = (len(lengths), min(lengths))
+        return chunk_tokens(self.times, limits.stages, sum(lengths), limits.chunk_tokens, stream_s, streams, *prompts)
 
     def _chunk(self) -> Step:
         session = self._next_prompt()
         offset, tokens = session.given, session.take_chunk(self._round_tokens)
-        self._round_tokens -= max(len(tokens), CHUNKS[0])
+        left = self._round_tokens - max(len(tokens), CHUNKS[0])
+        self._round_tokens = left if left >= SLIVER * len(tokens) else 0
         step = self._step(session.handle, (tokens,), _Flight((session,), None, len(tokens), offset))
         if session.prompt_left == 0:
             self._prompt_done(session)

@@ -8,6 +8,8 @@ from mlxctl.coordinator.pacing import (
     COMMON_CHUNK,
     FIRST_CHUNK_ALONE,
     FIRST_CHUNK_AMONG_STREAMS,
+    READING_S,
+    SHORT_PROMPT,
     chunk_tokens,
     cycle_s,
     ladder_alone,
@@ -79,6 +81,25 @@ def test_the_more_prompts_wait_for_each_stream_the_longer_a_chunk_may_delay_it()
     slow = with_chunks(measured(2, 0.002, 0.010), 2, 0.010)
     one, many = (chunk_tokens(slow, 2, 4000, 2048, 0.030, 1, prompts) for prompts in (1, 20))
     assert chunk_tokens(slow, 2, 4000, 2048, 0.030, 20, 20) == one < COMMON_CHUNK < many
+
+
+def test_a_short_prompt_goes_at_once_beside_streams_unless_a_reader_would_notice() -> None:
+    fast, slow = (with_chunks(measured(1, 0.010, 0.0), 1, token_s) for token_s in (0.0005, 0.002))
+    assert chunk_tokens(fast, 1, 128, 2048, 0.010, 4, 1, 128) >= 128
+    assert chunk_tokens(slow, 1, 128, 2048, 0.010, 4, 1, 128) < COMMON_CHUNK
+
+
+def test_a_long_prompt_leaves_streams_their_pace_although_it_is_read_fast() -> None:
+    fast = with_chunks(measured(1, 0.010, 0.0), 1, 0.00005)
+    long = chunk_tokens(fast, 1, SHORT_PROMPT + 1, 2048, 0.010, 1, 1, SHORT_PROMPT + 1)
+    assert long < SHORT_PROMPT <= chunk_tokens(fast, 1, SHORT_PROMPT, 2048, 0.010, 1, 1, SHORT_PROMPT)
+
+
+def test_where_more_prompts_wait_than_streams_run_a_chunk_is_as_long_as_a_reader_lets_it() -> None:
+    times = with_chunks(measured(1, 0.010, 0.0), 1, 0.0005)
+    few, many = (chunk_tokens(times, 1, 4000, 2048, 0.010, 4, prompts, 2000) for prompts in (4, 5))
+    assert few < many
+    assert 0.5 * READING_S < times.chunk(many).slowest_s <= READING_S  # type: ignore[union-attr]
 
 
 def test_a_prompt_alone_on_one_stage_goes_in_chunks_as_large_as_may_be() -> None:

@@ -51,6 +51,16 @@ def test_a_request_gets_its_tokens_in_order_and_ends_at_its_limit() -> None:
     assert (scheduler.running, scheduler.waiting, scheduler.in_flight, stages.caches) == (0, 0, 0, {})
 
 
+def test_what_is_left_of_a_round_after_a_prompt_is_not_worth_a_frame_of_few_tokens() -> None:
+    scheduler, stages = pipeline(stages=1, chunk_tokens=64)
+    for first in (10, 100):
+        scheduler.submit(request(prompt_tokens=64, first=first))
+    stages.pump()
+    stages.finish()
+    chunks = [step.columns for step in stages.sent if step.rows and step.wanted is None]
+    assert chunks[:2] == [63, FIRST_CHUNK_AMONG_STREAMS]
+
+
 def test_a_stop_token_ends_the_answer_and_is_not_part_of_it() -> None:
     scheduler = Scheduler(LIMITS)
     stages = Stages(scheduler, draw=lambda tokens: STOP)
