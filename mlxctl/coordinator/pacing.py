@@ -7,17 +7,14 @@ weights' bandwidth does.
 
 from __future__ import annotations
 
-import math
-
 from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 
 LANES_PER_STAGE = 2
 BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
 LEAST_CHUNK_ALONE = 128  # smaller ones starve matrix products
 FIRST_CHUNK_ALONE = 256  # from here sizes are tried by doubling and halving, as far as it pays
-WORTH_SMALLER = (
-    1.05  # of the best size's time a larger one may take: it has fewer shapes that a device must get to know
-)
+CLEARLY = 0.05  # of the best time known: so much better a smaller size must be hoped to be for its trials, and so much
+# worse a larger one may be: each shape costs a device a while, and large chunks have few
 FIRST_CHUNK_AMONG_STREAMS = 8  # before anything is known: on a slow device even these may be felt
 COMMON_CHUNK = 16  # smaller ones only where their tokens take less than STARVED of its tokens' time
 STARVED = 1.75
@@ -88,14 +85,17 @@ def _sizes(limit: int) -> list[int]:
 
 
 def _tokens_alone(times: StepTimes, stages: int, tokens: int, ladder: list[int]) -> int:
-    """The size that is hoped to be clearly better than all that are known, or else about the best of these."""
+    """The size whose trial may pay, or else the best of those that have had theirs."""
     worth_trying = _worth_trying(times, ladder, min(FIRST_CHUNK_ALONE, tokens // stages))
     alone_s = {size: _alone_s(times, stages, tokens, size) for size in worth_trying}
-    best_s = min((alone_s[size] for size in worth_trying if times.is_believed(size)), default=math.inf)
-    hoped = min(worth_trying, key=lambda size: alone_s[size])
-    if WORTH_SMALLER * alone_s[hoped] < best_s:
-        return hoped
-    return max(size for size in worth_trying if alone_s[size] <= WORTH_SMALLER * best_s)
+    believed = [size for size in worth_trying if times.is_believed(size)]
+    best = min(reversed(believed), key=lambda size: alone_s[size], default=worth_trying[-1])
+    trials = [
+        size
+        for size in worth_trying
+        if size not in believed and alone_s[size] < (1 + (CLEARLY if size > best else -CLEARLY)) * alone_s[best]
+    ]
+    return min(reversed(trials), key=lambda size: alone_s[size], default=best)
 
 
 def _worth_trying(times: StepTimes, ladder: list[int], first: int) -> list[int]:

@@ -121,7 +121,7 @@ def test_a_cold_first_measurement_does_not_settle_a_size_for_good() -> None:
     assert chunk_tokens(times, 1, 8192, 1024, None, 0) == 1024
 
 
-@pytest.mark.parametrize(("overhead_s", "best"), [(0.0, 512), (0.01, 1024), (0.1, 2048)])
+@pytest.mark.parametrize(("overhead_s", "best"), [(0.0, 128), (0.01, 512), (0.1, 1024)])
 def test_sizes_are_tried_by_doubling_and_halving_as_far_as_it_pays(overhead_s: float, best: int) -> None:
     times = StepTimes()
     tried: list[int] = []
