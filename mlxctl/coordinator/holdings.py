@@ -11,17 +11,20 @@ from mlxctl.coordinator.lanes import LaneBook
 from mlxctl.coordinator.limits import Limits
 from mlxctl.coordinator.prefix_cache import Held, PrefixCache
 from mlxctl.coordinator.session import Session, rounded
+from mlxctl.coordinator.step_times import StepTimes
 
-LEAST_SHARED_TOKENS = 16  # fewer are not worth a copy
+LEAST_SHARED_TOKENS = 16  # fewer are not worth a copy, unless computing them takes longer
+COPY_S = 0.02  # of a few tokens, layer by layer
 
 
 class Holdings:
     """Held caches of one pipeline. `charge_tokens` tells what running sessions may come to need, in tokens of cache."""
 
-    def __init__(self, limits: Limits, book: LaneBook, charge_tokens: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, book: LaneBook, times: StepTimes, charge_tokens: Callable[[], int]) -> None:
         self.prefixes = PrefixCache(limits.trim_limit)
         self._limits = limits
         self._book = book
+        self._times = times
         self._charge_tokens = charge_tokens
 
     def shared_tokens(self, body: tuple[int, ...]) -> int:
@@ -32,7 +35,7 @@ class Holdings:
     def begin(self, session: Session) -> None:
         """Give `session` caches: a copy of what is held of its prompt's beginning, or empty ones."""
         found = self.prefixes.find(session.request.prompt[:-1])
-        if found is not None and found[1] >= LEAST_SHARED_TOKENS:
+        if found is not None and self._is_worth_a_copy(found[1]):
             held, session.given = found
             session.cached = session.given
             session.handle = self._book.copy(held.handle, session.given)
@@ -74,6 +77,9 @@ class Holdings:
     def forget(self, share: float) -> None:
         """Free the caches of at least `share` of all held tokens."""
         self._keep_within(math.floor(self._held_tokens() * (1 - share)))
+
+    def _is_worth_a_copy(self, tokens: int) -> bool:
+        return tokens >= LEAST_SHARED_TOKENS or self._times.prompt_s(tokens) > COPY_S
 
     def _has_room(self, tokens: int) -> bool:
         """Whether caches of so many more tokens fit beside all that runs, once others have been given up for them."""

@@ -95,7 +95,7 @@ class Scheduler:
         """No lanes and no caches."""
         self._book = LaneBook()
         self._placement = Placement(self.limits, self._book, self.times)
-        self._holdings = Holdings(self.limits, self._book, self._charge_tokens)
+        self._holdings = Holdings(self.limits, self._book, self.times, self._charge_tokens)
 
     @property
     def prefixes(self) -> PrefixCache:

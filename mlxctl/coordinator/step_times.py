@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 CHUNKS = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+COMMON_TOKENS = 64
 TRIALS = 3
 SAMPLES = 9  # the median of so many: a machine hiccups
 KEPT_CHUNKS = 64
@@ -123,6 +124,11 @@ class StepTimes:
             return base_s + (known_s - base_s) * share
 
         return StepTime(at(known.slowest_s, one.slowest_s), at(known.total_s, one.total_s))
+
+    def prompt_s(self, tokens: int) -> float:
+        """What `tokens` more in a chunk take on all stages together; 0 where nothing was measured yet."""
+        chunk, longer = self.chunk(COMMON_TOKENS), self.chunk(COMMON_TOKENS + tokens)
+        return 0.0 if chunk is None or longer is None else longer.total_s - chunk.total_s
 
     def is_tried(self, tokens: int) -> bool:
         """Whether chunks of this size were measured."""

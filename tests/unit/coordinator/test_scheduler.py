@@ -378,6 +378,19 @@ def test_kept_caches_are_given_up_when_the_stages_hold_more_than_planned() -> No
     assert set(stages.caches) == held(stages)
 
 
+@pytest.mark.parametrize(("token_s", "shared"), [(0.0001, 0), (0.01, 4)])
+def test_a_few_tokens_are_shared_only_where_they_take_longer_than_a_copy(token_s: float, shared: int) -> None:
+    scheduler, stages = pipeline()
+    stages.stage_s = lambda step: (token_s * step.columns,) * 2
+    beginning = tuple(range(50, 50 + 4))
+    emitted: list[Emitted] = []
+    for first in (1000, 2000):
+        scheduler.submit(GenerationRequest((*beginning, *range(first, first + 40)), 1))
+        stages.pump()
+        emitted += stages.finish()
+    assert [each.cached for each in emitted] == [0, shared]
+
+
 def test_short_sequences_are_not_kept() -> None:
     scheduler, stages = pipeline()
     scheduler.submit(request(prompt_tokens=LEAST_SHARED_TOKENS - 1, max_tokens=1))
