@@ -37,6 +37,7 @@ class Placement:
         joining: dict[int, list[Session]] = {}
         for session in ready:
             if len(self._book.lanes) < target:
+                self._is_uneven = bool(self._book.lanes)
                 self._book.open(session)
                 self._turns.append(self._book.lanes[-1])
             else:

@@ -97,19 +97,22 @@ class StepTimes:
             again.rest *= 2
 
     def decode(self, rows: int) -> StepTime | None:
-        """A step of `rows` sequences: measured, or between the next smaller and larger numbers that were.
-
-        Beyond the largest measured it is taken to cost no more: trying is what measures it.
+        """A step of `rows` sequences: measured, between the next smaller and larger numbers that were, or beyond the
+        largest on the line from half of it. With one number measured all others cost the same: trying measures them.
         """
         below = _nearest(self._decode, rows)
         above = min((measured for measured in self._decode if measured >= rows), default=None)
         if below is None:
             return None
-        low, high = _median(self._decode[below]), _median(self._decode[below if above is None else above])
-        share = (rows - below) / (above - below) if above is not None and above > below else 0.0
-        return StepTime(
-            low.slowest_s + share * (high.slowest_s - low.slowest_s), low.total_s + share * (high.total_s - low.total_s)
-        )
+        if above is None:
+            below, above = _nearest(self._decode, below // 2) or below, below
+        low, high = _median(self._decode[below]), _median(self._decode[above])
+        share = (rows - below) / (above - below) if above > below else 0.0
+        slowest_s = low.slowest_s + share * (high.slowest_s - low.slowest_s)
+        total_s = low.total_s + share * (high.total_s - low.total_s)
+        if rows > above:
+            return StepTime(max(high.slowest_s, slowest_s), max(high.total_s, total_s))
+        return StepTime(slowest_s, total_s)
 
     def chunk(self, tokens: int) -> StepTime | None:
         """A chunk of `tokens` tokens: in proportion to the nearest size measured, on top of a single token's time."""

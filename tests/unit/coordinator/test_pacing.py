@@ -58,6 +58,16 @@ def test_a_batch_that_takes_longer_than_its_parts_is_split_further() -> None:
     assert lane_count(times, 2, 8, 2) == 4
 
 
+@pytest.mark.parametrize(("base_s", "row_s", "lanes"), [(0.002, 0.010, 2), (0.010, 0.0, 1)])
+def test_lanes_are_merged_beyond_the_rows_measured_only_if_a_step_seems_to_take_no_longer(
+    base_s: float, row_s: float, lanes: int
+) -> None:
+    times = StepTimes()
+    for rows in range(1, 8):
+        times.add_decode(rows, [0.8 * (base_s + row_s * rows), base_s + row_s * rows])
+    assert lane_count(times, 2, 13, 4) == lanes
+
+
 def test_a_number_of_lanes_is_kept_unless_another_is_clearly_better() -> None:
     times = StepTimes()
     for rows, step_s in ((2, 0.0195), (4, 0.04)):
