@@ -7,6 +7,8 @@ weights' bandwidth does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlxctl.coordinator.step_times import CHUNKS, StepTimes
 
 LANES_PER_STAGE = 2
@@ -44,34 +46,29 @@ def lane_count(times: StepTimes, stages: int, sequences: int, now: int) -> int:
 
 
 def chunk_tokens(
-    times: StepTimes,
-    stages: int,
-    tokens: int,
-    limit: int,
-    stream_cycle_s: float | None,
-    streams: int,
-    prompts: int = 1,
-    shortest: int = SHORT_PROMPT + 1,
+    times: StepTimes, stages: int, prompts: Sequence[int], limit: int, stream_cycle_s: float | None, streams: int
 ) -> int:
-    """Tokens of each chunk of `prompts` that have `tokens` tokens together, the `shortest` so many, at most `limit`.
+    """Tokens of each chunk of `prompts` of so many tokens, at most `limit`.
 
     Beside running `streams`, whose tokens come every `stream_cycle_s` (None: not measured yet), a chunk delays them:
     the slowest stage's time for it, once at every stage. The more prompts wait for each stream, the longer it may;
-    where more wait than run, or a prompt is short, at least as long as nobody minds: cut up, it would delay the streams
-    for longer in all. It is very small where even a common one delays them too much and matrix products gain little by
-    size. Alone, chunks follow each other through the stages: small ones fill them sooner, large ones waste less.
+    where all are short, at least as long as nobody minds if it holds a whole one, or if more wait than run: cut up,
+    they would delay the streams for longer in all. It is very small where even a common one delays them too much and
+    matrix products gain little by size. Alone, chunks follow each other through the stages: small ones fill them
+    sooner, large ones waste less.
     """
     sizes = _sizes(limit)
-    if streams:
-        if stream_cycle_s is None or times.chunk(sizes[0]) is None:
-            return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
-        most_s = STALL * stream_cycle_s * max(1.0, prompts / streams)
-        if prompts > streams or (shortest <= SHORT_PROMPT and _stall_s(times, stages, shortest) <= READING_S):
-            most_s = max(most_s, READING_S)
-        fitting = [size for size in sizes if _stall_s(times, stages, size) <= most_s]
-        common = min(COMMON_CHUNK, sizes[-1])
-        return max([common if prompts > streams else _least_worthwhile(times, sizes, common), *fitting])
-    return _tokens_alone(times, stages, tokens, ladder_alone(limit))
+    if not streams:
+        return _tokens_alone(times, stages, sum(prompts), ladder_alone(limit))
+    if stream_cycle_s is None or times.chunk(sizes[0]) is None:
+        return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
+    most_s = STALL * stream_cycle_s * max(1.0, len(prompts) / streams)
+    is_crowded = len(prompts) > streams
+    if max(prompts) <= SHORT_PROMPT and (is_crowded or _stall_s(times, stages, min(prompts)) <= READING_S):
+        most_s = max(most_s, READING_S)
+    fitting = [size for size in sizes if _stall_s(times, stages, size) <= most_s]
+    common = min(COMMON_CHUNK, sizes[-1])
+    return max([common if is_crowded else _least_worthwhile(times, sizes, common), *fitting])
 
 
 def ladder_alone(limit: int) -> list[int]:

@@ -226,11 +226,10 @@ class Scheduler:
 
     def _chunk_size(self) -> int:
         lanes, limits = self._book.lanes, self.limits
-        lengths = [session.prompt_computed for session in self._prefilling]
+        prompts = [session.prompt_computed for session in self._prefilling]
         streams = sum(self.lane_rows)
         stream_s = cycle_s(self.times, streams, len(lanes)) if lanes else None
-        prompts = (len(lengths), min(lengths))
-        return chunk_tokens(self.times, limits.stages, sum(lengths), limits.chunk_tokens, stream_s, streams, *prompts)
+        return chunk_tokens(self.times, limits.stages, prompts, limits.chunk_tokens, stream_s, streams)
 
     def _chunk(self) -> Step:
         session = self._next_prompt()

@@ -77,48 +77,51 @@ def test_a_number_of_lanes_is_kept_unless_another_is_clearly_better() -> None:
 
 def test_a_chunk_beside_streams_fits_their_pace_and_is_small_before_anything_is_known() -> None:
     times = with_chunks(measured(2, 0.010, 0.0), 2, 0.0001)
-    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, 1) == FIRST_CHUNK_AMONG_STREAMS
-    assert chunk_tokens(times, 2, 4000, 2048, 0.100, 1) > chunk_tokens(times, 2, 4000, 2048, 0.030, 1)
-    assert chunk_tokens(times, 2, 4000, 2048, 0.000001, 1) == COMMON_CHUNK
+    assert chunk_tokens(StepTimes(), 2, [4000], 2048, None, 1) == FIRST_CHUNK_AMONG_STREAMS
+    assert chunk_tokens(times, 2, [4000], 2048, 0.100, 1) > chunk_tokens(times, 2, [4000], 2048, 0.030, 1)
+    assert chunk_tokens(times, 2, [4000], 2048, 0.000001, 1) == COMMON_CHUNK
 
 
 def test_where_a_token_takes_the_same_time_in_any_chunk_streams_are_delayed_by_few() -> None:
     slow = with_chunks(measured(2, 0.002, 0.010), 2, 0.010)
-    assert chunk_tokens(slow, 2, 4000, 2048, 0.030, 1) < COMMON_CHUNK
+    assert chunk_tokens(slow, 2, [4000], 2048, 0.030, 1) < COMMON_CHUNK
 
 
 def test_the_more_prompts_wait_for_each_stream_the_longer_a_chunk_may_delay_it() -> None:
     slow = with_chunks(measured(2, 0.002, 0.010), 2, 0.010)
-    one, many = (chunk_tokens(slow, 2, 4000, 2048, 0.030, 1, prompts) for prompts in (1, 20))
-    assert chunk_tokens(slow, 2, 4000, 2048, 0.030, 20, 20) == one < COMMON_CHUNK < many
+    one, many = (chunk_tokens(slow, 2, [4000] * prompts, 2048, 0.030, 1) for prompts in (1, 20))
+    assert chunk_tokens(slow, 2, [4000] * 20, 2048, 0.030, 20) == one < COMMON_CHUNK < many
 
 
 def test_a_short_prompt_goes_at_once_beside_streams_unless_a_reader_would_notice() -> None:
     fast, slow = (with_chunks(measured(1, 0.010, 0.0), 1, token_s) for token_s in (0.0005, 0.002))
-    assert chunk_tokens(fast, 1, 128, 2048, 0.010, 4, 1, 128) >= 128
-    assert chunk_tokens(slow, 1, 128, 2048, 0.010, 4, 1, 128) < COMMON_CHUNK
+    assert chunk_tokens(fast, 1, [128], 2048, 0.010, 4) >= 128
+    assert chunk_tokens(slow, 1, [128], 2048, 0.010, 4) < COMMON_CHUNK
 
 
 def test_a_long_prompt_leaves_streams_their_pace_although_it_is_read_fast() -> None:
     fast = with_chunks(measured(1, 0.010, 0.0), 1, 0.00005)
-    long = chunk_tokens(fast, 1, SHORT_PROMPT + 1, 2048, 0.010, 1, 1, SHORT_PROMPT + 1)
-    assert long < SHORT_PROMPT <= chunk_tokens(fast, 1, SHORT_PROMPT, 2048, 0.010, 1, 1, SHORT_PROMPT)
+    short, *long = (
+        chunk_tokens(fast, 1, prompts, 2048, 0.010, 1)
+        for prompts in ([SHORT_PROMPT], [SHORT_PROMPT + 1], [1, 2000], [2000, 2000])
+    )
+    assert max(long) < SHORT_PROMPT <= short
 
 
-def test_where_more_prompts_wait_than_streams_run_a_chunk_is_as_long_as_a_reader_lets_it() -> None:
+def test_where_more_short_prompts_wait_than_streams_run_a_chunk_is_as_long_as_a_reader_lets_it() -> None:
     times = with_chunks(measured(1, 0.010, 0.0), 1, 0.0005)
-    few, many = (chunk_tokens(times, 1, 4000, 2048, 0.010, 4, prompts, 2000) for prompts in (4, 5))
+    few, many = (chunk_tokens(times, 1, [512] * prompts, 2048, 0.010, 4) for prompts in (4, 5))
     assert few < many
     assert 0.5 * READING_S < times.chunk(many).slowest_s <= READING_S  # type: ignore[union-attr]
 
 
 def test_a_prompt_alone_on_one_stage_goes_in_chunks_as_large_as_may_be() -> None:
-    assert chunk_tokens(with_chunks(StepTimes(), 1, 0.001, 0.05), 1, 9000, 2048, None, 0) == 2048
+    assert chunk_tokens(with_chunks(StepTimes(), 1, 0.001, 0.05), 1, [9000], 2048, None, 0) == 2048
 
 
 def test_over_several_stages_chunks_are_small_enough_to_fill_them_and_large_enough_to_be_worth_it() -> None:
-    cheap = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 0.001), 4, 4000, 2048, None, 0)
-    dear = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 1.0), 4, 4000, 2048, None, 0)
+    cheap = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 0.001), 4, [4000], 2048, None, 0)
+    dear = chunk_tokens(with_chunks(StepTimes(), 4, 0.001, 1.0), 4, [4000], 2048, None, 0)
     assert cheap == 128 < dear
 
 
@@ -128,7 +131,7 @@ def test_a_cold_first_measurement_does_not_settle_a_size_for_good() -> None:
     for size in (256, 512):
         for _ in range(TRIALS):
             times.add_chunk(size, [0.1 * size / 256])
-    assert chunk_tokens(times, 1, 8192, 1024, None, 0) == 1024
+    assert chunk_tokens(times, 1, [8192], 1024, None, 0) == 1024
 
 
 @pytest.mark.parametrize(("overhead_s", "best"), [(0.0, 128), (0.01, 512), (0.1, 1024)])
@@ -136,7 +139,7 @@ def test_sizes_are_tried_by_doubling_and_halving_as_far_as_it_pays(overhead_s: f
     times = StepTimes()
     tried: list[int] = []
     for _ in range(40):
-        tried.append(chunk_tokens(times, 2, 16_000, 2048, None, 0))
+        tried.append(chunk_tokens(times, 2, [16_000], 2048, None, 0))
         times.add_chunk(tried[-1], [overhead_s + tried[-1] * 0.001] * 2)
     assert tried[0] == FIRST_CHUNK_ALONE
     assert tried[-1] == best
@@ -147,7 +150,7 @@ def test_a_size_whose_first_chunks_were_cold_is_tried_again_although_a_smaller_o
     times = StepTimes()
     times.add_decode(1, [0.02] * 2)
     for number in range(40):
-        size = chunk_tokens(times, 2, 511, 2048, None, 0)
+        size = chunk_tokens(times, 2, [511], 2048, None, 0)
         times.add_chunk(size, [(0.02 + 0.0002 * size) * (3 if number == 0 else 1)] * 2)
     assert size == 256
 
@@ -160,7 +163,7 @@ def test_a_size_that_was_cold_at_every_trial_is_found_once_it_is_warm() -> None:
         times.reconsider(ladder_alone(2048))
         sizes: list[int] = []
         while (done := sum(sizes)) < 16_384:
-            size = min(chunk_tokens(times, 4, 16_384, 2048, None, 0), 16_384 - done)
+            size = min(chunk_tokens(times, 4, [16_384], 2048, None, 0), 16_384 - done)
             times.add_chunk(size, [(0.0 if (size, done) in warm else 0.1) + 0.002 + size * 0.00003] * 4, done)
             warm.add((size, done))
             sizes.append(size)
@@ -173,15 +176,15 @@ def test_in_a_prompt_nothing_is_tried_again() -> None:
     times = with_chunks(StepTimes(), 2, 0.001, 0.1)
     sizes = set()
     for _ in range(200):
-        sizes.add(chunk_tokens(times, 2, 400_000, 2048, None, 0))
+        sizes.add(chunk_tokens(times, 2, [400_000], 2048, None, 0))
         times.add_chunk(2048, [2.1, 2.1])
     assert sizes == {2048}
 
 
 def test_a_prompt_too_short_for_the_first_size_is_cut_for_the_stages_all_the_same() -> None:
-    assert chunk_tokens(StepTimes(), 2, 255, 2048, None, 0) == 128
-    assert chunk_tokens(StepTimes(), 1, 255, 2048, None, 0) == 256
-    assert chunk_tokens(StepTimes(), 2, 4000, 2048, None, 0) == FIRST_CHUNK_ALONE
+    assert chunk_tokens(StepTimes(), 2, [255], 2048, None, 0) == 128
+    assert chunk_tokens(StepTimes(), 1, [255], 2048, None, 0) == 256
+    assert chunk_tokens(StepTimes(), 2, [4000], 2048, None, 0) == FIRST_CHUNK_ALONE
 
 
 def test_times_are_medians_of_the_last_ones_and_of_the_nearest_smaller_size() -> None:
