@@ -185,7 +185,8 @@ def _of_rows(array: mx.array, rows: int) -> mx.array:
 def _mark(cache: Any) -> Callable[[], None]:
     if isinstance(cache, mlx_cache.CacheList):
         return _all([_mark(part) for part in cache.caches])
-    kept = {key: list(value) if type(value) is list else value for key, value in vars(cache).items()}
+    # of the arrays too: caches write to slices of theirs and count in them, which changes the array objects
+    kept = {key: _mapped(copy.copy, value) for key, value in vars(cache).items()}
     return lambda: vars(cache).update(kept)
 
 
@@ -282,7 +283,7 @@ class ShardCache:
 
     def mark(self) -> Callable[[], None]:
         """Remember where the caches stand; what is returned takes them back there, before a step that was built but not
-        computed. Elements that such a step would have written are free to be written again: nobody reads them.
+        computed. Drop it before that step is computed, or the caches are copied, as two then hold what they were.
         """
         lengths = self.lengths
         return _all([*map(_mark, self._caches), lambda: setattr(self, "lengths", lengths)])

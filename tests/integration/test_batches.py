@@ -101,6 +101,18 @@ def test_rows_of_one_length_are_as_if_alone_also_once_another_joins(sequences: S
         step(lane, [1, 0])
 
 
+def test_a_step_that_is_taken_back_leaves_no_trace(sequences: Sequences) -> None:
+    step = _following(sequences, PROMPTS)
+    lane = sequences.prefill(PROMPTS[0])
+    join(lane, sequences.prefill(PROMPTS[1]), sequences.prefill(PROMPTS[2]))
+    for _ in range(3):
+        undo = [cache.mark() for cache in lane]
+        sequences.decode(lane, [99, 98, 97])
+        for back in undo:
+            back()
+        step(lane, [0, 1, 2])
+
+
 def _following(sequences: Sequences, prompts: Sequence[list[int]]) -> Callable[[Caches, Sequence[int]], None]:
     """One step of a lane at a time, whose rows are the `prompts` of these numbers: each must be as it is alone."""
     if not all(cache.is_batchable for cache in sequences.prefill(prompts[0])):

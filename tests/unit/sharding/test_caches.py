@@ -137,3 +137,27 @@ def test_sequences_of_one_length_share_a_plain_cache_until_one_of_another_joins(
     assert lane.slots[0].left_padding.tolist() == [2, 2, 2, 0]
     lane.keep([0, 1])
     assert (type(lane.slots[0]), lane.slots[0].offset, lane.slots[0].keys.shape[0]) == (KVCache, 3, 2)
+
+
+def test_a_step_that_was_built_for_nothing_leaves_windows_and_their_padding_as_they_were() -> None:
+    def window(tokens: int) -> ShardCache:
+        one = RotatingKVCache(4)
+        one.update_and_fetch(mx.ones((1, 2, tokens, 4)), mx.ones((1, 2, tokens, 4)))
+        cache = ShardCache([one], (0,))
+        cache.advanced(tokens)
+        return cache
+
+    def step(value: int) -> None:
+        row = mx.full((2, 2, 1, 4), value)
+        lane.slots[0].update_and_fetch(row, row)
+
+    lane = window(4)
+    lane.join([window(1)])
+    for value in range(3):
+        step(value)
+        mx.eval(lane.arrays())
+    before = [array.tolist() for array in lane.arrays()]
+    undo = lane.mark()
+    step(99)
+    undo()
+    assert [array.tolist() for array in lane.arrays()] == before
