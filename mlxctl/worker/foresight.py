@@ -73,7 +73,7 @@ class Foresight:
         """
         following = form.following()
         if following is None:
-            self._lanes.clear()
+            self._pause()
             return
         self._lanes.append(form.lane)
         if len(self._lanes) <= EVEN_STEPS or (self._is_alone and not sent.wait(SENT_TIMEOUT_S)):
@@ -98,15 +98,19 @@ class Foresight:
             self._foreseen[lane] = ForeseenStep.build(self._shard, expected.cache, expected.form)
         except Exception:  # the step before is on its way: do without
             log.exception("a step could not be built ahead")
-            del self._expected[lane]
-            self._lanes.clear()
+            self._pause()
         build_s = time.monotonic() - began_s
         self._build_s = max(build_s, self._build_s + CAUTION * (build_s - self._build_s))
         return build_s
 
+    def _pause(self) -> None:
+        """Build nothing until steps are even again. What was built stays for its frame."""
+        self._lanes.clear()
+        self._expected = {lane: self._expected[lane] for lane in self._foreseen}
+
     @property
     def _is_alone(self) -> bool:
-        return len(set(self._lanes)) == 1
+        return len(self._lanes) > EVEN_STEPS and len(set(self._lanes)) == 1
 
     def _next_lane(self) -> int | None:
         return next((lane for lane in self._expected if lane not in self._foreseen), None)

@@ -1,7 +1,7 @@
 """One step's graph: built by the runner from a frame that has come, or by foresight ahead of one that is to come.
 
-Where one lane has the pipeline to itself, the next frame's form is known before it comes; only the bytes are not. So
-the graph is built on placeholders, and the bytes are written into them when they come.
+Where lanes follow each other evenly, the next frame's form is known before it comes; only the bytes are not. So the
+graph is built on placeholders, and the bytes are written into them when they come.
 """
 
 from __future__ import annotations
@@ -117,7 +117,6 @@ class StepForm:
 class ForeseenStep:
     """A step built before its frame has come. If another comes it must be undone."""
 
-    form: StepForm
     built: BuiltStep
     undo: Callable[[], None]
     _ids: np.ndarray
@@ -138,7 +137,7 @@ class ForeseenStep:
         except Exception:
             undo()
             raise
-        return cls(form, built, undo, np.asarray(ids), [np.asarray(place) for place in places])
+        return cls(built, undo, np.asarray(ids), [np.asarray(place) for place in places])
 
     def fill(self, token_ids: Sequence[int], tensors: Sequence[Buffer | mx.array]) -> None:
         """Write what came in a frame of the form foreseen into its places: `built` can be computed now."""

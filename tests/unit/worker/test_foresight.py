@@ -131,9 +131,10 @@ def test_lanes_that_take_turns_have_their_next_steps_built_ahead_in_turn(shard: 
 
 def test_after_a_chunk_of_a_prompt_nothing_is_built_for_a_while(shard: Shard) -> None:
     foresight, cache = after_steps(shard, EVEN_STEPS + 1)
-    foresight.forget()
+    assert foresight.wait_s() is not None
     chunk = shard_pb2.FrameHeader(lane=2, step=0, rows=1, columns=2, token_ids=[1, 2])
     foresight.sent(StepForm.of(chunk), shard.make_cache(), sent())
+    assert foresight.wait_s() is None
     frame = arrival(EVEN_STEPS + 1)
     foresight.sent(form(frame), cache, sent())
     assert foresight.wait_s() is None
