@@ -15,8 +15,9 @@ LANES_PER_STAGE = 2
 BETTER = 0.9  # another number of lanes must take less than this share of the cycle to be worth a change
 LEAST_CHUNK_ALONE = 128  # smaller ones starve matrix products
 FIRST_CHUNK_ALONE = 256  # from here sizes are tried by doubling and halving, as far as it pays
-CLEARLY = 0.05  # of the best time known: so much better a smaller size must be hoped to be for its trials, and so much
-# worse a larger one may be: each shape costs a device a while, and large chunks have few
+# Of the best time known: so much better a smaller size must be hoped to be for its trials, and so much worse a larger
+# one may be: each shape costs a device a while, and large chunks have few.
+CLEARLY = 0.05
 FIRST_CHUNK_AMONG_STREAMS = 8  # before anything is known: on a slow device even these may be felt
 COMMON_CHUNK = 16  # smaller ones only where their tokens take less than STARVED of its tokens' time
 STARVED = 1.75
@@ -59,7 +60,7 @@ def chunk_tokens(
     """
     sizes = _sizes(limit)
     if not streams:
-        return _tokens_alone(times, stages, sum(prompts), ladder_alone(limit))
+        return _tokens_alone(times, stages, sum(prompts), _ladder(limit))
     if stream_cycle_s is None or times.chunk(sizes[0]) is None:
         return min(FIRST_CHUNK_AMONG_STREAMS, sizes[-1])
     most_s = STALL * stream_cycle_s * max(1.0, len(prompts) / streams)
@@ -71,8 +72,15 @@ def chunk_tokens(
     return max([common if is_crowded else _least_worthwhile(times, sizes, common), *fitting])
 
 
-def ladder_alone(limit: int) -> list[int]:
-    """The sizes of chunks, at most `limit`, that are tried where nothing is decoded."""
+def worth_another_trial(times: StepTimes, stages: int, prompt: int, limit: int) -> list[int]:
+    """The sizes next to the one in which a `prompt` of so many tokens that comes alone would go."""
+    ladder = _ladder(limit)
+    place = ladder.index(_tokens_alone(times, stages, prompt, ladder))
+    return [*ladder[max(0, place - 1) : place], *ladder[place + 1 : place + 2]]
+
+
+def _ladder(limit: int) -> list[int]:
+    """The sizes that are tried where nothing is decoded."""
     sizes = _sizes(limit)
     return [size for size in sizes if size >= LEAST_CHUNK_ALONE and size.bit_count() == 1] or sizes[-1:]
 

@@ -15,7 +15,7 @@ from mlxctl.coordinator.admission import Queue
 from mlxctl.coordinator.holdings import Holdings
 from mlxctl.coordinator.lanes import Lane, LaneBook, Operation
 from mlxctl.coordinator.limits import Limits
-from mlxctl.coordinator.pacing import chunk_tokens, cycle_s, ladder_alone
+from mlxctl.coordinator.pacing import chunk_tokens, cycle_s, worth_another_trial
 from mlxctl.coordinator.placement import Placement
 from mlxctl.coordinator.prefix_cache import PrefixCache, common_length
 from mlxctl.coordinator.session import Session, wanted
@@ -319,9 +319,13 @@ class Scheduler:
             self._sessions[session.id] = session
             self._holdings.begin(session)
             if session.prompt_left and not self._book.lanes:
-                self.times.reconsider(ladder_alone(self.limits.chunk_tokens))
+                self._reconsider(session.prompt_left)
             (self._prefilling if session.prompt_left else self._ready).append(session)
             self._holdings.settle()
+
+    def _reconsider(self, prompt: int) -> None:
+        limits = self.limits
+        self.times.reconsider(worth_another_trial(self.times, limits.stages, prompt, limits.chunk_tokens))
 
     def _is_startable(self, session: Session) -> bool:
         """Not while another prompt that begins alike is being computed: afterwards it can be shared."""

@@ -30,13 +30,13 @@ class StepTime:
 @dataclass(slots=True)
 class _ChunkTimes:
     """What the last chunks of one size took, `warm` those whose shape the device knew, on the slowest stage; how many
-    more are trials, which say little; which of all chunks was the `latest`.
+    more are trials, which say little; after how many chunks of all sizes these ended.
     """
 
     last: deque[StepTime] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     warm_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_CHUNKS))
     trials_left: int = TRIALS
-    latest: int = 0
+    tried_at: int = 0
     rest: int = FIRST_REST
 
     @property
@@ -48,7 +48,7 @@ class _ChunkTimes:
 
 
 class StepTimes:
-    """Medians of recent steps: decode steps by rows, prefill chunks by tokens."""
+    """Of recent steps, decode steps by rows, prefill chunks by tokens: medians, and what chunks of known shape take."""
 
     def __init__(self) -> None:
         self._decode: dict[int, deque[StepTime]] = {}
@@ -73,24 +73,17 @@ class StepTimes:
             chunk.warm_s.append(max(stage_s))
         elif len(self._shapes) < MOST_SHAPES:
             self._shapes.add((tokens, offset))
-        chunk.trials_left = max(0, chunk.trials_left - 1)
         self._chunk_count += 1
-        chunk.latest = self._chunk_count
+        if chunk.trials_left:
+            chunk.trials_left -= 1
+            chunk.tried_at = self._chunk_count
 
-    def reconsider(self, ladder: Sequence[int]) -> None:
-        """Give a neighbour on the `ladder` of the size used last its trials again, if it has had its rest: its chunks
-        may have been cold. To be called as a prompt begins, so that trials are of the same lengths of the cache.
+    def reconsider(self, sizes: Sequence[int]) -> None:
+        """Give that one of `sizes` its trials again which has had its rest, the least tried first: its chunks may have
+        been cold. To be called as a prompt begins, so that trials are of the same lengths of the cache.
         """
-        measured = [size for size in ladder if size in self._chunks]
-        if not measured:
-            return
-        place = ladder.index(max(measured, key=lambda size: self._chunks[size].latest))
-        beside = [*ladder[max(0, place - 1) : place], *ladder[place + 1 : place + 2]]
-        rested = [
-            chunk
-            for size, chunk in self._chunks.items()
-            if size in beside and self._chunk_count - chunk.latest >= chunk.rest
-        ]
+        tried = [self._chunks[size] for size in sizes if self.is_believed(size)]
+        rested = [chunk for chunk in tried if self._chunk_count - chunk.tried_at >= chunk.rest]
         if rested:
             again = min(rested, key=lambda chunk: chunk.rest)
             again.trials_left = TRIALS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from mlxctl.coordinator.pacing import (
@@ -12,10 +14,10 @@ from mlxctl.coordinator.pacing import (
     SHORT_PROMPT,
     chunk_tokens,
     cycle_s,
-    ladder_alone,
     lane_count,
+    worth_another_trial,
 )
-from mlxctl.coordinator.step_times import TRIALS, StepTimes
+from mlxctl.coordinator.step_times import FIRST_REST, TRIALS, StepTimes
 
 pytestmark = pytest.mark.unit
 
@@ -160,7 +162,7 @@ def test_a_size_that_was_cold_at_every_trial_is_found_once_it_is_warm() -> None:
     times, warm = StepTimes(), set()
     used: list[list[int]] = []
     for _ in range(30):
-        times.reconsider(ladder_alone(2048))
+        times.reconsider(worth_another_trial(times, 4, 16_384, 2048))
         sizes: list[int] = []
         while (done := sum(sizes)) < 16_384:
             size = min(chunk_tokens(times, 4, [16_384], 2048, None, 0), 16_384 - done)
@@ -170,6 +172,36 @@ def test_a_size_that_was_cold_at_every_trial_is_found_once_it_is_warm() -> None:
         used.append(sizes)
     assert used[1] == [2048] * 8
     assert max(map(max, used[-3:])) <= 1024
+
+
+def test_sizes_are_tried_again_ever_more_rarely_whatever_prompts_end_with() -> None:
+    times = with_chunks(StepTimes(), 2, 0.001, 0.1)
+    trials = []
+    for number in range(200):
+        times.reconsider(worth_another_trial(times, 2, 4224, 2048))
+        if any(not times.is_believed(size) for size in (512, 1024, 2048)):
+            trials.append(number)
+        for _ in range(4):
+            size = chunk_tokens(times, 2, [4224], 2048, None, 0)
+            times.add_chunk(size, [0.1 + size / 1000] * 2)
+        times.add_chunk(128, [0.3, 0.3])
+    gaps = [later - earlier for earlier, later in itertools.pairwise(trials)]
+    assert len(trials) >= 4 and gaps[-1] > gaps[0]
+
+
+def test_a_burst_of_prompts_uses_up_no_rest() -> None:
+    times = with_chunks(StepTimes(), 2, 0.001, 0.1)
+    for _ in range(FIRST_REST):
+        times.add_chunk(1024, [1.124, 1.124])
+    for _ in range(8):
+        times.reconsider([512])
+    assert not times.is_believed(512)
+    for _ in range(TRIALS):
+        times.add_chunk(512, [0.612, 0.612])
+    for _ in range(2 * FIRST_REST):
+        times.add_chunk(1024, [1.124, 1.124])
+    times.reconsider([512])
+    assert not times.is_believed(512)
 
 
 def test_in_a_prompt_nothing_is_tried_again() -> None:
