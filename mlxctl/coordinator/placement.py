@@ -81,7 +81,7 @@ class Placement:
 
     def rebalance(self) -> None:
         """Bring the number of lanes and their sizes nearer to what the measured step times say, one move at a time,
-        now and then, and until it is done where sequences have left.
+        now and then, and until it is done where sequences have left or a lane was opened.
         """
         if self._is_uneven or self._results % REBALANCE_EVERY == 0:
             self._is_uneven = self._move()

@@ -180,6 +180,18 @@ def test_lanes_stay_even_when_sequences_leave() -> None:
     assert {each.id for each in emitted if each.finish_reason} == set(ids[1::2])
 
 
+def test_lanes_are_evened_out_as_soon_as_one_is_opened() -> None:
+    scheduler, stages = pipeline(concurrency=10)
+    for per_row_s, count in ((0.0, 8), (0.01, 0), (0.01, 2)):
+        stages.stage_s = partial(taking, per_row_s)
+        for number in range(count):
+            scheduler.submit(request(max_tokens=400, first=100 * count + number))
+        stages.pump()
+        for _ in range(40 if count == 8 else 10):
+            stages.answer()
+    assert sorted(scheduler.lane_rows) == [2, 2, 3, 3]
+
+
 def test_running_streams_get_a_turn_between_any_two_chunks_of_a_long_prompt() -> None:
     scheduler, stages = pipeline()
     scheduler.submit(request(prompt_tokens=1, max_tokens=200))
