@@ -30,6 +30,7 @@ from mlxctl.wire.threads import switch_quickly
 log = logging.getLogger(__name__)
 
 FIRST_LEASE_S = 60.0  # from the start to the coordinator's first Lease call
+STOP_TIMEOUT_S = 2.0  # nothing may keep a worker alive whose lease has run out
 
 
 class Life:
@@ -100,7 +101,7 @@ def run(name: str, host: str, port: int, port_tries: int, store: Path, store_onl
     except LaunchError as error:
         log.error("%s", error)
         code = error.exit_code
-    server.stop(grace=0.2).wait()
+    server.stop(grace=0.2).wait(STOP_TIMEOUT_S)
     logging.shutdown()
     os._exit(code)  # threads of gRPC and MLX may be in the middle of something; nothing of theirs is worth waiting for
 
