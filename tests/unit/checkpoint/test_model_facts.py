@@ -140,8 +140,8 @@ def test_one_sequence_s_caches_take_the_copies_planned_while_they_grow(
         mx.eval(output.arrays(), cache.arrays())
         del output
     assert cache.nbytes == planned.kv
-    of_a_token = 1 << 18
-    assert planned.copies <= mx.get_peak_memory() - before - planned.kv + of_a_token <= planned.copies + 2 * of_a_token
+    beside = 1 << 19  # what the token's step takes, and buffers that are freed a moment earlier or later
+    assert planned.copies <= mx.get_peak_memory() - before - planned.kv + beside <= planned.copies + 2 * beside
 
 
 def test_a_tied_embedding_is_found(checkpoints: dict[str, Path]) -> None:
