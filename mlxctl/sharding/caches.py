@@ -182,22 +182,6 @@ def _of_rows(array: mx.array, rows: int) -> mx.array:
     return mx.pad(array, [(0, 0), (0, 0), (0, rows - array.shape[2]), (0, 0)])
 
 
-def _mark(cache: Any) -> Callable[[], None]:
-    if isinstance(cache, mlx_cache.CacheList):
-        return _all([_mark(part) for part in cache.caches])
-    # of the arrays too: caches write to slices of theirs and count in them, which changes the array objects
-    kept = {key: _mapped(copy.copy, value) for key, value in vars(cache).items()}
-    return lambda: vars(cache).update(kept)
-
-
-def _all(actions: Sequence[Callable[[], None]]) -> Callable[[], None]:
-    def run() -> None:
-        for action in actions:
-            action()
-
-    return run
-
-
 def _duplicate(cache: Any) -> Any:
     """Another cache of the same content. Arrays are shared until one of the two is written to."""
     duplicate = copy.copy(cache)
@@ -285,8 +269,12 @@ class ShardCache:
         """Remember where the caches stand; what is returned takes them back there, before a step that was built but not
         computed. Drop it before that step is computed, or the caches are copied, as two then hold what they were.
         """
-        lengths = self.lengths
-        return _all([*map(_mark, self._caches), lambda: setattr(self, "lengths", lengths)])
+        caches, lengths = list(map(_duplicate, self._caches)), self.lengths
+
+        def back() -> None:
+            self._caches, self.lengths = caches, lengths
+
+        return back
 
     def copy(self, tokens: int) -> ShardCache | None:
         """The first `tokens` tokens of the only sequence once more; None if caches cannot forget those behind."""
