@@ -128,20 +128,25 @@ def test_one_sequence_s_caches_take_the_copies_planned_while_they_grow(
     planned = StageMemory(facts, 1024, 1, fused_attention=False).of(0, LAYERS)
     shard = load_model(path, 0, LAYERS, on_progress=lambda progress: None)
     shard.warm_up()
-    cache = shard.make_cache()
-    if kv_bits is not None:
-        cache.quantize(kv_bits, 64)
-    gc.collect()
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    for tokens in (256, 256, 256, 1):
-        mx.reset_peak_memory()
-        output = shard.forward(mx.zeros((1, tokens), mx.int32), None, cache)
-        mx.eval(output.arrays(), cache.arrays())
-        del output
-    assert cache.nbytes == planned.kv
-    beside = 1 << 19  # what the token's step takes, and buffers that are freed a moment earlier or later
-    assert planned.copies <= mx.get_peak_memory() - before - planned.kv + beside <= planned.copies + 2 * beside
+    of_a_token, most = 1 << 18, 0
+    for _ in range(8):  # buffers are freed a moment earlier or later: planned is for the worst
+        cache = shard.make_cache()
+        if kv_bits is not None:
+            cache.quantize(kv_bits, 64)
+        gc.collect()
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        for tokens in (256, 256, 256, 1):
+            mx.reset_peak_memory()
+            output = shard.forward(mx.zeros((1, tokens), mx.int32), None, cache)
+            mx.eval(output.arrays(), cache.arrays())
+            del output
+        assert cache.nbytes == planned.kv
+        most = max(most, mx.get_peak_memory() - before - planned.kv)
+        if most + of_a_token >= planned.copies:
+            break
+        del cache
+    assert planned.copies <= most + of_a_token <= planned.copies + 2 * of_a_token
 
 
 def test_a_tied_embedding_is_found(checkpoints: dict[str, Path]) -> None:
