@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 CHUNKS = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-COMMON_TOKENS = 64
+COMMON_TOKENS = 64  # of a chunk that a few more tokens would be part of
 TRIALS = 3
 SAMPLES = 9  # the median of so many: a machine hiccups
 KEPT_CHUNKS = 64
