@@ -16,6 +16,9 @@ from mlxctl.errors import CheckpointError
 # Attributes that tell two caches of one class apart; everything else in a cache is its state.
 _SETTINGS = ("max_size", "keep", "chunk_size", "window_size", "bits", "group_size")
 
+# They keep every token in its place: forgetting the last ones is counting less.
+_PLAIN = mlx_cache.KVCache | mlx_cache.QuantizedKVCache | mlx_cache.ConcatenateKVCache | mlx_cache.BatchKVCache
+
 
 def is_cache(node: Any) -> bool:
     """True for mlx-lm's caches and for those that a model brings along."""
@@ -104,8 +107,7 @@ def trim_limit(cache: Any) -> float:
         return float(cache.max_size - 1)
     if isinstance(cache, mlx_cache.ChunkedKVCache):
         return float(cache.chunk_size - 1)
-    plain = isinstance(cache, mlx_cache.KVCache | mlx_cache.QuantizedKVCache | mlx_cache.ConcatenateKVCache)
-    return math.inf if plain else 0
+    return math.inf if isinstance(cache, _PLAIN) else 0
 
 
 def is_batchable(cache: Any) -> bool:
@@ -264,6 +266,17 @@ class ShardCache:
             cache.trim(trimmed)
         self.lengths = [self.lengths[0] - trimmed]
         return trimmed
+
+    @property
+    def can_step_back(self) -> bool:
+        """Whether the next step, of one token a sequence, could be taken back after it was computed."""
+        return max(self.lengths) < self.trim_limit
+
+    def step_back(self) -> None:
+        """Forget the last token of every sequence."""
+        for cache in self._caches:
+            cache.trim(1)
+        self.lengths = [length - 1 for length in self.lengths]
 
     def mark(self) -> Callable[[], None]:
         """Remember where the caches stand; what is returned takes them back there, before a step that was built but not

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -32,51 +29,36 @@ from mlxctl.sharding import (
 from mlxctl.wire.frames import Frame, parse_result, parse_step
 from mlxctl.wire.parts import Assembler, Buffer, join
 from mlxctl.wire.sampling import encode_logprobs, read_wanted
+from mlxctl.worker import held
 from mlxctl.worker.edge import AnyFrame, Outbox, Scheduled, Turn
 from mlxctl.worker.foresight import Foresight
 from mlxctl.worker.gate import Arrival, Gate
 from mlxctl.worker.lanes import Lanes
 from mlxctl.worker.memory import hold_to
-from mlxctl.worker.steps import BuiltStep, Fed, StepForm, build_step
+from mlxctl.worker.mlx_thread import MlxThread
+from mlxctl.worker.steps import BuiltStep, Fed, StepForm, array_view, build_step
 
 log = logging.getLogger(__name__)
 
 PLACED_BYTES = 1 << 20
 CLEAR_EVERY = 256  # frames, as mlx-lm does: freed buffers of sizes that no longer come
 
-T = TypeVar("T")
 StepFrame = Frame[shard_pb2.FrameHeader]
-
-
-class MlxThread:
-    """One named thread that runs what is submitted to it, in order."""
-
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="mlx", daemon=True)
-        self._thread.start()
-
-    def submit(self, job: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
-        self._jobs.put((job, future))
-        return future
-
-    def close(self) -> None:
-        self._jobs.put(None)
-
-    def _run(self) -> None:
-        while (entry := self._jobs.get()) is not None:
-            job, future = entry
-            try:
-                future.set_result(job())
-            except BaseException as error:  # whatever it is belongs to the waiting caller
-                future.set_exception(error)
 
 
 class Runner:
     """A loaded shard with its lanes. All methods but the properties run on the MLX thread."""
 
-    def __init__(self, deployment: str, epoch: int, stage: int, stages: int, shard: Shard, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        deployment: str,
+        epoch: int,
+        stage: int,
+        stages: int,
+        shard: Shard,
+        outbox: Outbox,
+        ahead: MlxThread | None,
+    ) -> None:
         self.deployment = deployment
         self.epoch = epoch
         self.stage = stage
@@ -87,7 +69,7 @@ class Runner:
         self._clock = outbox.clock
         self._frames = 0
         self.gate: Gate | None = None
-        self._foresight = Foresight(shard)
+        self._foresight = Foresight(shard, ahead)
 
     @classmethod
     def load(
@@ -97,16 +79,19 @@ class Runner:
         absent: Mapping[str, TensorHeader],
         outbox: Outbox,
         on_progress: Callable[[LoadProgress], None],
+        ahead: MlxThread | None,
     ) -> Runner:
-        """Load the shard from `folder`, which need not hold the tensors `absent`, and run it once. Raises
-        CheckpointError, IllegalCut.
+        """Load the shard from `folder`, which need not hold the tensors `absent`, and run it once. Steps may be
+        scheduled on `ahead` before their frames come. Raises CheckpointError, IllegalCut.
         """
         hold_to(request.memory_limit_bytes)
         shard = load_model(folder, request.start, request.stop, on_progress=on_progress, absent=absent)
         shard.quantize_caches(request.kv_bits, request.kv_group_size)
         shard.warm_up()
+        if ahead is not None:
+            held.warm_up()
         mx.clear_cache()
-        return cls(request.deployment, request.epoch, request.stage, request.stages, shard, outbox)
+        return cls(request.deployment, request.epoch, request.stage, request.stages, shard, outbox, ahead)
 
     @property
     def is_fed(self) -> bool:
@@ -143,16 +128,18 @@ class Runner:
     def serve(self, gate: Gate) -> None:
         """Take frames until they end."""
         self.lanes.clear()
-        self._foresight.forget()
-        while True:
-            try:
-                arrival = gate.next(self._foresight.wait_s())
-            except queue.Empty:
-                self._clock.graph_s += self._foresight.build()
-                continue
-            if arrival is None:
-                return
-            self._take(arrival)
+        try:
+            while True:
+                try:
+                    arrival = gate.next(self._foresight.wait_s())
+                except queue.Empty:
+                    self._clock.graph_s += self._foresight.do()
+                    continue
+                if arrival is None:
+                    return
+                self._take(arrival)
+        finally:
+            self._foresight.forget()
 
     def _take(self, arrival: Arrival) -> None:
         header = arrival.header
@@ -213,7 +200,7 @@ class Runner:
 
     def _scheduled(self, header: shard_pb2.FrameHeader, built: BuiltStep, turn: Turn) -> Scheduled:
         def boundary_frame(spent: shard_pb2.StageTime) -> StepFrame:
-            tensors = tuple(_bytes(array) for array in built.waited)
+            tensors = tuple(array_view(array) for array in built.waited)
             header.boundary = built.spec
             header.tensor_bytes[:] = [len(tensor) for tensor in tensors]
             header.times.append(spent)
@@ -231,7 +218,7 @@ class Runner:
             return Frame(result)
 
         frame = result_frame if self.shard.is_last else boundary_frame
-        return Scheduled(partial(_wait, built.waited), frame, turn)
+        return Scheduled(built.wait, frame, turn)
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)
@@ -244,17 +231,6 @@ def _ids(header: shard_pb2.FrameHeader, fed: Fed | None) -> mx.array:
     if fed is None:
         raise CorruptFrame(f"lane {header.lane} has drawn nothing that its step {header.step} could follow")
     return fed.ids()
-
-
-def _wait(arrays: Sequence[Any]) -> None:
-    """Return once the scheduled `arrays` are there."""
-    for array in arrays:
-        _bytes(array)
-
-
-def _bytes(array: Any) -> memoryview:
-    """The elements of a scheduled array: waits for them, copies nothing."""
-    return memoryview(array)
 
 
 def _placed(tensor: Buffer) -> Buffer | mx.array:

@@ -17,12 +17,14 @@ from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import LoadProgress
 from mlxctl.wire.identity import Identity, peer_name
 from mlxctl.wire.service import COORDINATOR_NAME, ShardServicer, abort, rpc_error, stage_name
+from mlxctl.worker import held
 from mlxctl.worker.broken_edges import BrokenEdges
 from mlxctl.worker.edge import Edge, Outbox, StepClock
 from mlxctl.worker.fetch import fetch_piece
 from mlxctl.worker.gate import Gate
+from mlxctl.worker.mlx_thread import MlxThread
 from mlxctl.worker.receive import receive_piece
-from mlxctl.worker.runner import MlxThread, Runner
+from mlxctl.worker.runner import Runner
 from mlxctl.worker.weights import NodeWeights
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class WorkerService(ShardServicer):
         self._prolong = prolong
         self._stop = stop
         self._mlx = MlxThread()
+        self._ahead = MlxThread("ahead") if held.is_possible() else None
         self._runner: Runner | None = None
         self._outbox: Outbox | None = None
         self._edge: Edge | None = None
@@ -65,7 +68,7 @@ class WorkerService(ShardServicer):
         except MlxctlError as error:
             log.error("loading failed: %s", error)
             abort(context, error)
-        future = self._mlx.submit(lambda: Runner.load(request, folder, tensors, outbox, updates.put))
+        future = self._mlx.submit(lambda: Runner.load(request, folder, tensors, outbox, updates.put, self._ahead))
         future.add_done_callback(lambda _: updates.put(None))
         progress = shard_pb2.LoadProgress()
         while (update := updates.get()) is not None:

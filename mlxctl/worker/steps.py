@@ -1,14 +1,15 @@
 """One step's graph: built by the runner from a frame that has come, or by foresight ahead of one that is to come.
 
 Where lanes follow each other evenly, the next frame's form is known before it comes; only the bytes are not. So the
-graph is built on placeholders, and the bytes are written into them when they come.
+graph is built on places for them, and the bytes are written there when they come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +19,8 @@ from mlxctl.rpc import shard_pb2
 from mlxctl.sharding import Boundary, Draw, Shard, ShardCache, Tensor, decode_boundary, encode_boundary, sample
 from mlxctl.wire.parts import Buffer
 from mlxctl.wire.sampling import Wanted, decode_settings
+from mlxctl.worker.held import HeldPlace, Place
+from mlxctl.worker.mlx_thread import MlxThread
 
 TOLD_TIMEOUT_S = 60.0
 
@@ -54,12 +57,39 @@ class BuiltStep:
     spec: str = ""
     draw: Draw | None = None
     fed: Fed | None = None
+    _scheduling: list[Future[None]] = field(default_factory=list)
+
+    def schedule_on(self, thread: MlxThread) -> None:
+        """Start computing on another thread, which may take until a held input comes. Nothing else may compute on this
+        thread's stream until then.
+        """
+        self._scheduling.append(thread.submit(self._schedule))
 
     def schedule(self) -> None:
-        """Start computing without waiting."""
+        """Start computing without waiting, unless that was done."""
+        if not self._scheduling:
+            self._schedule()
+
+    def wait_until_scheduled(self) -> None:
+        """Return once no other thread has anything to do with it."""
+        futures.wait(self._scheduling)
+
+    def wait(self) -> None:
+        """Return once what its frame is made of is there. Raises what scheduling raised."""
+        for scheduling in self._scheduling:
+            scheduling.result()
+        for array in self.waited:
+            array_view(array)
+
+    def _schedule(self) -> None:
         schedule: Any = mx.async_eval  # untyped in mlx's stubs
         schedule(self.waited, self.states, [] if self.fed is None or self.fed.lazy is None else self.fed.lazy)
         self.states.clear()  # caches that the lane leaves would else stay until the next frame has been sent
+
+
+def array_view(array: Any) -> memoryview:
+    """The elements of a scheduled array: waits for them, copies nothing."""
+    return memoryview(array)
 
 
 def build_step(
@@ -118,29 +148,62 @@ class ForeseenStep:
     """A step built before its frame has come. If another comes it must be undone."""
 
     built: BuiltStep
-    undo: Callable[[], None]
-    _ids: np.ndarray
-    _inbox: list[np.ndarray]
+    _undo: Callable[[], None]
+    _ids: Place
+    _inbox: list[Place]
 
     @classmethod
     def build(cls, shard: Shard, cache: ShardCache, form: StepForm) -> ForeseenStep:
-        """The step of `form` on placeholders."""
-        ids = mx.array(np.zeros((form.rows, 1), np.int32))
-        places = [mx.array(np.zeros(size, np.uint8)) for size in form.tensor_bytes]
+        """The step of `form`, to be scheduled once it is filled."""
+        back = cache.mark()
+        return cls._build(shard, cache, form, Place, back, back)
+
+    @classmethod
+    def held(cls, shard: Shard, cache: ShardCache, form: StepForm, thread: MlxThread) -> ForeseenStep:
+        """The step of `form`, scheduled on `thread`: the device waits until it is filled or undone, which must not take
+        long. `cache` is one that can step back.
+        """
+        step = cls._build(shard, cache, form, HeldPlace, cache.mark(), cache.step_back)
+        step.built.schedule_on(thread)
+        return step
+
+    @classmethod
+    def _build(
+        cls,
+        shard: Shard,
+        cache: ShardCache,
+        form: StepForm,
+        place: type[Place],
+        unbuild: Callable[[], None],
+        undo: Callable[[], None],
+    ) -> ForeseenStep:
+        ids = place(4 * form.rows)
+        places = [place(size_bytes) for size_bytes in form.tensor_bytes]
         inbox = None
         if not shard.is_first:
-            inbox = decode_boundary(form.boundary, [Tensor("uint8", (place.size,), place) for place in places])
+            tensors = [Tensor("uint8", (size,), at.array) for size, at in zip(form.tensor_bytes, places, strict=True)]
+            inbox = decode_boundary(form.boundary, tensors)
         wanted = Wanted(decode_settings(form.settings), form.positions)
-        undo = cache.mark()
         try:
-            built = build_step(shard, cache, ids, inbox, wanted)
+            built = build_step(shard, cache, ids.array.view(mx.int32).reshape(form.rows, 1), inbox, wanted)
         except Exception:
-            undo()
+            unbuild()
             raise
-        return cls(built, undo, np.asarray(ids), [np.asarray(place) for place in places])
+        return cls(built, undo, ids, places)
 
     def fill(self, token_ids: Sequence[int], tensors: Sequence[Buffer | mx.array]) -> None:
         """Write what came in a frame of the form foreseen into its places: `built` can be computed now."""
-        self._ids[:, 0] = token_ids
+        self._ids.write(np.array(token_ids, np.int32))
         for place, tensor in zip(self._inbox, tensors, strict=True):
-            place[:] = np.asarray(tensor)
+            place.write(tensor)
+        self._release()
+
+    def undo(self) -> None:
+        """Leave the caches as if it had never been built; what is held is computed first, of zeros."""
+        self._release()
+        self.built.wait_until_scheduled()
+        self._undo()
+
+    def _release(self) -> None:
+        for place in (self._ids, *self._inbox):
+            place.release()

@@ -113,6 +113,21 @@ def test_a_step_that_is_taken_back_leaves_no_trace(sequences: Sequences) -> None
         step(lane, [0, 1, 2])
 
 
+def test_a_step_that_was_computed_is_taken_back_where_that_is_possible(sequences: Sequences) -> None:
+    prompts = PROMPTS[:3]
+    for members in ([0], [0, 1, 2]):
+        step = _following(sequences, prompts)
+        lane = sequences.prefill(prompts[0])
+        join(lane, *map(sequences.prefill, prompts[1 : len(members)]))
+        for _ in range(3):
+            if not all(cache.can_step_back for cache in lane):
+                pytest.skip("caches that do not keep every token in its place")
+            sequences.decode(lane, [99, 98, 97][: len(members)])
+            for cache in lane:
+                cache.step_back()
+            step(lane, members)
+
+
 def _following(sequences: Sequences, prompts: Sequence[list[int]]) -> Callable[[Caches, Sequence[int]], None]:
     """One step of a lane at a time, whose rows are the `prompts` of these numbers: each must be as it is alone."""
     if not all(cache.is_batchable for cache in sequences.prefill(prompts[0])):

@@ -61,7 +61,7 @@ def test_a_lane_that_has_been_alone_has_its_next_step_built_ahead(shard: Shard) 
     foresight, cache = after_steps(shard, EVEN_STEPS + 1)
     expected = computed(build_step(shard, cache.copy(cache.lengths[0]) or cache, mx.array([[42]]), None, None))
     assert foresight.wait_s() is not None
-    foresight.build()
+    foresight.do()
     assert foresight.wait_s() is None
     frame = arrival(EVEN_STEPS + 1, token=42)
     built = foresight.take(form(frame), frame)
@@ -78,7 +78,7 @@ def test_before_that_nothing_is_built(shard: Shard) -> None:
 
 def test_a_step_that_was_built_for_nothing_leaves_no_trace(shard: Shard) -> None:
     foresight, cache = after_steps(shard, EVEN_STEPS + 1)
-    foresight.build()
+    foresight.do()
     other = arrival(EVEN_STEPS + 2)
     assert foresight.take(form(other), other) is None
     assert cache.lengths == [EVEN_STEPS + 1]
@@ -86,7 +86,7 @@ def test_a_step_that_was_built_for_nothing_leaves_no_trace(shard: Shard) -> None
 
 def test_caches_that_are_about_to_change_are_as_they_were(shard: Shard) -> None:
     foresight, cache = after_steps(shard, EVEN_STEPS + 1)
-    foresight.build()
+    foresight.do()
     foresight.forget()
     assert (cache.lengths, foresight.wait_s()) == ([EVEN_STEPS + 1], None)
 
@@ -121,7 +121,7 @@ def test_lanes_that_take_turns_have_their_next_steps_built_ahead_in_turn(shard: 
             foresight.sent(form(frame), cache, threading.Event())
     built = []
     while foresight.wait_s() == 0.0:
-        foresight.build()
+        foresight.do()
         built.append([cache.lengths[0] for cache in caches.values()])
     assert built == [[EVEN_STEPS + 1, EVEN_STEPS], [EVEN_STEPS + 1, EVEN_STEPS + 1]]
     for lane in (2, 1):
