@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from mlxctl.launch.gpus import gpu_environment
+from mlxctl.gpus import gpu_environment
 from mlxctl.profile import Profile
 
 
@@ -49,7 +49,7 @@ def pin_simulated(profile: Profile, status: Mapping[str, Any]) -> dict[str, int]
     the system cannot. With fewer cores than workers, workers share them.
     """
     local = [node.name for node in profile.nodes if node.is_local]
-    if len(local) < 2 or gpu_environment(0) or not hasattr(os, "sched_setaffinity"):
+    if len(local) < 2 or gpu_environment(0, len(local)) or not hasattr(os, "sched_setaffinity"):
         return {}
     known = cores()
     found = {}

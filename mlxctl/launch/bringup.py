@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mlxctl.errors import LaunchError, StageLost
+from mlxctl.gpus import gpu_environment
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.launch.events import PhaseEvent, Report
-from mlxctl.launch.gpus import gpu_environment
 from mlxctl.launch.launch import Launch, Machine
 from mlxctl.launch.log_files import NodeLog
 from mlxctl.launch.phases import FirstError, Phase, Step
@@ -78,6 +78,7 @@ class Spawn:
         await asyncio.gather(*(self._end(launch, worker) for worker in launch.workers))
 
     async def _start(self, launch: Launch, stage: Stage, report: Report) -> None:
+        assert launch.plan is not None
         node = launch.node(stage.node)
         asked_for = "grpc_port" in launch.profile.model_fields_set
         port = 0 if launch.any_port else launch.profile.grpc_port + stage.index
@@ -90,7 +91,7 @@ class Spawn:
         if machine is None:
             if (store := launch.separate_stores.get(node.name)) is not None:
                 arguments += ["--store", str(store), "--store-only"]
-            process = await LocalProcess.start(arguments, gpu_environment(stage.index))
+            process = await LocalProcess.start(arguments, gpu_environment(stage.index, len(launch.plan.stages)))
         else:
             assert machine.remote is not None and machine.installed is not None
             process = await NodeProcess.start(machine.remote, machine.installed, arguments)

@@ -16,8 +16,8 @@ from typing import Any
 
 from mlxctl import errors
 from mlxctl.errors import LaunchError, MlxctlError, RankLost, TimedOut
+from mlxctl.gpus import gpu_environment
 from mlxctl.launch.events import PhaseEvent, Report
-from mlxctl.launch.gpus import gpu_environment
 from mlxctl.launch.launch import Launch
 from mlxctl.launch.leftovers import clear_leftovers
 from mlxctl.launch.log_files import NodeLog
@@ -151,7 +151,7 @@ async def _start(launch: Launch, index: int, node: Node) -> RankProcess:
     machine = launch.machine(node.name)
     process: Process
     if machine is None:
-        process = await LocalProcess.start(arguments, gpu_environment(index))
+        process = await LocalProcess.start(arguments, gpu_environment(index, len(launch.profile.nodes)))
     else:
         assert machine.remote is not None and machine.installed is not None
         process = await NodeProcess.start(machine.remote, machine.installed, arguments)

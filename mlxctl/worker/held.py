@@ -4,7 +4,8 @@ A plain one can be written to until its graph is scheduled. For a held one the d
 step can be scheduled before its frame has come: a fast GPU is done with each operation sooner than the next one is
 encoded, which a stage that has its step encoded already need not wait for. MLX has no operation that waits for the
 host but those of its own collectives, so a kernel does, which reads a word of host memory until that is set. CUDA
-alone: what Apple's GPUs make of a kernel that waits has not been tried.
+alone: what Apple's GPUs make of a kernel that waits has not been tried. Nor where workers share a GPU, whose time such
+a kernel takes from the others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from mlxctl.gpus import is_gpu_shared
 from mlxctl.wire.parts import Buffer
 
 MOST_BYTES = 1 << 20  # one block of threads copies them
@@ -33,8 +35,8 @@ _SOURCE = """
 
 
 def is_possible() -> bool:
-    """Whether the device can wait for an input."""
-    return bool(mx.cuda.is_available()) and mx.default_device() == mx.Device(mx.gpu)
+    """Whether the device can wait for an input, and nobody else of ours for the device."""
+    return bool(mx.cuda.is_available()) and mx.default_device() == mx.Device(mx.gpu) and not is_gpu_shared()
 
 
 def warm_up() -> None:

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(mlxctl.__file__).parent
 
-# What each part may import of the others. errors, request, paths, facts and rpc are the common ground.
-COMMON = {"errors", "request", "paths", "facts", "rpc", "stdin", "awake", "__init__"}
+# What each part may import of the others. errors, request, paths, facts, gpus and rpc are the common ground.
+COMMON = {"errors", "request", "paths", "facts", "rpc", "stdin", "awake", "gpus", "__init__"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "request": set(),
@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "paths": set(),
     "stdin": set(),
     "awake": set(),
+    "gpus": set(),
     "rpc": set(),
     "canary": set(),
     "profile": set(),
