@@ -57,3 +57,4 @@ def threads_that_wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[MlxThre
     finally:
         for thread in threads:
             thread.close()
+            thread.join()

@@ -91,7 +91,8 @@ class Spawn:
         if machine is None:
             if (store := launch.separate_stores.get(node.name)) is not None:
                 arguments += ["--store", str(store), "--store-only"]
-            process = await LocalProcess.start(arguments, gpu_environment(stage.index, len(launch.plan.stages)))
+            local = [each.node for each in launch.plan.stages if launch.machine(each.node) is None]
+            process = await LocalProcess.start(arguments, gpu_environment(local.index(node.name), len(local)))
         else:
             assert machine.remote is not None and machine.installed is not None
             process = await NodeProcess.start(machine.remote, machine.installed, arguments)

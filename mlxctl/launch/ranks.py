@@ -151,7 +151,8 @@ async def _start(launch: Launch, index: int, node: Node) -> RankProcess:
     machine = launch.machine(node.name)
     process: Process
     if machine is None:
-        process = await LocalProcess.start(arguments, gpu_environment(index, len(launch.profile.nodes)))
+        local = [each.name for each in launch.profile.nodes if launch.machine(each.name) is None]
+        process = await LocalProcess.start(arguments, gpu_environment(local.index(node.name), len(local)))
     else:
         assert machine.remote is not None and machine.installed is not None
         process = await NodeProcess.start(machine.remote, machine.installed, arguments)

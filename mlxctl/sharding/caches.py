@@ -17,7 +17,7 @@ from mlxctl.errors import CheckpointError
 _SETTINGS = ("max_size", "keep", "chunk_size", "window_size", "bits", "group_size")
 
 # They keep every token in its place: forgetting the last ones is counting less.
-_PLAIN = mlx_cache.KVCache | mlx_cache.QuantizedKVCache | mlx_cache.ConcatenateKVCache | mlx_cache.BatchKVCache
+_PLAIN = mlx_cache.KVCache | mlx_cache.QuantizedKVCache | mlx_cache.BatchKVCache
 
 
 def is_cache(node: Any) -> bool:

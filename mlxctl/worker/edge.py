@@ -37,11 +37,12 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class Scheduled:
     """A frame whose arrays the device may still be computing: `wait` for them, then `frame` makes it, given what the
-    stage spent.
+    stage spent, or `failure` the one that says why there is none.
     """
 
     wait: Callable[[], None]
     frame: Callable[[shard_pb2.StageTime], AnyFrame]
+    failure: Callable[[Exception], AnyFrame]
     turn: Turn
     sent: threading.Event = field(default_factory=threading.Event)
 
@@ -134,13 +135,20 @@ class Outbox:
 
     def _frames(self) -> Iterator[AnyFrame]:
         while (scheduled := self._queue.get()) is not None:
+            yield self._frame(scheduled)
+            scheduled.sent.set()
+
+    def _frame(self, scheduled: Scheduled) -> AnyFrame:
+        try:
             scheduled.wait()
             spent = self.clock.computed(scheduled.turn)
             began_s = time.monotonic()
             frame = scheduled.frame(spent)
-            self.clock.serialize_s += time.monotonic() - began_s
-            yield frame
-            scheduled.sent.set()
+        except Exception as error:  # a step that cannot be computed fails its lane, not the stage
+            log.exception("a step failed")
+            return scheduled.failure(error)
+        self.clock.serialize_s += time.monotonic() - began_s
+        return frame
 
     def _timed(self, parts: Iterator[bytes]) -> Iterator[bytes]:
         began_s = time.monotonic()

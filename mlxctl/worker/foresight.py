@@ -27,7 +27,7 @@ SENT_TIMEOUT_S = 1.0
 MARGIN_S = 0.001  # a core stays awake for longer, and frames come early at times
 CAUTION = 0.2  # share of a change that is believed at once where believing it may make the graph late
 HELD_S = 0.5  # for which a device waits for a frame at most: nothing else is computed meanwhile
-OFTEN = 0.5  # of it: a lane whose frames stay away for longer is not waited for
+WAITED_SHARE = 0.5  # of it: a lane whose frames stay away for longer is not waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Foresight:
     def take(self, form: StepForm, arrival: Arrival) -> BuiltStep | None:
         """The graph of the step that has come, of `form`, if it was built ahead; undoes what was built for another."""
         self._settle()
-        if self._held not in (None, form.lane):
-            self._let_go()
+        if self._held != form.lane:
+            self.let_go()
         expected, foreseen = self._expected.pop(form.lane, None), self._foreseen.pop(form.lane, None)
         is_expected = expected is not None and expected.form == form
         if is_expected and self._is_alone:
@@ -73,7 +73,11 @@ class Foresight:
         if not is_expected:
             foreseen.undo()
             return None
-        foreseen.fill(arrival.header.token_ids, arrival.tensors)
+        try:
+            foreseen.fill(arrival.header.token_ids, arrival.tensors)
+        except Exception:
+            foreseen.undo()
+            raise
         return foreseen.built
 
     def forget(self) -> None:
@@ -84,6 +88,17 @@ class Foresight:
         self._foreseen.clear()
         self._expected.clear()
         self._held = None
+
+    def let_go(self) -> None:
+        """Instead of the frame that the device waits for, if it does, comes another one, or none: undo its step, build
+        nothing until steps are even again.
+        """
+        if self._held is None:
+            return
+        self._foreseen.pop(self._held).undo()
+        self._held = None
+        self._gap_s = max(self._gap_s, time.monotonic() - self._sent_s)
+        self._pause()
 
     def sent(self, form: StepForm, cache: ShardCache, sent: threading.Event) -> None:
         """A step is being computed; after some even ones the next one of its lane may be built. If the lane is alone
@@ -115,7 +130,7 @@ class Foresight:
         seconds that building took.
         """
         if self._held is not None:
-            self._let_go()
+            self.let_go()
             return 0.0
         lane = self._next_lane()
         assert lane is not None
@@ -140,7 +155,7 @@ class Foresight:
         return (
             self._ahead is not None
             and self._is_alone
-            and self._gap_s < OFTEN * HELD_S
+            and self._gap_s < WAITED_SHARE * HELD_S
             and expected.cache.can_step_back
             and sum(expected.form.tensor_bytes) <= held.MOST_BYTES
         )
@@ -151,18 +166,15 @@ class Foresight:
             self._taken.wait_until_scheduled()
             self._taken = None
 
-    def _let_go(self) -> None:
-        """The frame that the device waits for has not come: undo its step, build nothing until steps are even again."""
-        assert self._held is not None
-        self._foreseen.pop(self._held).undo()
-        self._held = None
-        self._gap_s = max(self._gap_s, time.monotonic() - self._sent_s)
-        self._pause()
-
     def _pause(self) -> None:
         """Build nothing until steps are even again. What was built stays for its frame."""
         self._lanes.clear()
         self._expected = {lane: self._expected[lane] for lane in self._foreseen}
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the device waits for a frame."""
+        return self._held is not None
 
     @property
     def _is_alone(self) -> bool:

@@ -10,41 +10,62 @@ a kernel takes from the others.
 
 from __future__ import annotations
 
+import logging
+import threading
 from functools import cache
 from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
 
-from mlxctl.gpus import is_gpu_shared
+from mlxctl.errors import TimedOut
+from mlxctl.gpus import has_nvidia_devices, is_gpu_shared
 from mlxctl.wire.parts import Buffer
+
+log = logging.getLogger(__name__)
 
 MOST_BYTES = 1 << 20  # one block of threads copies them
 _THREADS = 512
-_HEAD_WORDS = 2  # whether all is there, and how many words follow
+_RELEASED, _COUNT, _GIVEN_UP, _HEAD_WORDS = range(4)  # the first words: is all there, how many follow, was it too late
+# Whoever releases may be waiting for the GPU itself, by way of a lock of an allocator's: nothing waits for ever.
 _SOURCE = """
-    volatile const unsigned int* host = reinterpret_cast<volatile const unsigned int*>(words);
+    volatile unsigned int* host = const_cast<unsigned int*>(reinterpret_cast<const unsigned int*>(words));
     if (threadIdx.x == 0) {
-        while (host[0] == 0) { __nanosleep(100); }
+        const long long began = clock64();
+        while (host[0] == 0) {
+            __nanosleep(100);
+            if (clock64() - began > 8000000000LL) {
+                host[2] = 1;
+                break;
+            }
+        }
     }
     __syncthreads();
     __threadfence_system();
     const unsigned int count = host[1];
-    for (unsigned int i = threadIdx.x; i < count; i += blockDim.x) { out[i] = host[i + 2]; }
+    for (unsigned int i = threadIdx.x; i < count; i += blockDim.x) { out[i] = host[i + 3]; }
 """
+_fence = threading.Lock()
 
 
 def is_possible() -> bool:
     """Whether the device can wait for an input, and nobody else of ours for the device."""
-    return bool(mx.cuda.is_available()) and mx.default_device() == mx.Device(mx.gpu) and not is_gpu_shared()
+    is_on_gpu = bool(mx.cuda.is_available()) and mx.default_device() == mx.Device(mx.gpu)
+    return is_on_gpu and has_nvidia_devices() and not is_gpu_shared()
 
 
-def warm_up() -> None:
-    """Compile the kernel."""
-    place = HeldPlace(4)
-    place.write(bytes(4))
-    place.release()
-    mx.eval(place.array)
+def works() -> bool:
+    """Compile the kernel and try it; whether it does what it should."""
+    try:
+        place = HeldPlace(4)
+        place.write(b"held")
+        place.release()
+        mx.eval(place.array)
+        place.check()
+        return bytes(memoryview(cast(Any, place.array))) == b"held"
+    except Exception:
+        log.exception("the device cannot wait for its inputs: steps are scheduled as their frames come")
+        return False
 
 
 class Place:
@@ -61,6 +82,9 @@ class Place:
     def release(self) -> None:
         """Everything is written."""
 
+    def check(self) -> None:
+        """Raises TimedOut if what was computed came before what was written."""
+
 
 class HeldPlace(Place):
     """One for which the device waits until it is released, which must come to pass."""
@@ -69,12 +93,18 @@ class HeldPlace(Place):
         count = -(-size_bytes // 4)
         host = mx.array(np.zeros(_HEAD_WORDS + count, np.uint32))
         self._words = np.asarray(host)
-        self._words[1] = count
+        self._words[_COUNT] = count
         self._bytes = self._words[_HEAD_WORDS:].view(np.uint8)[:size_bytes]
         self.array = _waiting(host, count).view(mx.uint8)[:size_bytes]
 
     def release(self) -> None:
-        self._words[0] = 1
+        with _fence:  # the bytes become visible first, on any processor
+            pass
+        self._words[_RELEASED] = 1
+
+    def check(self) -> None:
+        if self._words[_GIVEN_UP]:
+            raise TimedOut("the device waited for its input in vain")
 
 
 def _waiting(host: mx.array, count: int) -> mx.array:

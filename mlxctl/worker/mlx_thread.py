@@ -33,7 +33,12 @@ class MlxThread:
         return future
 
     def close(self) -> None:
+        """End once what was submitted is done."""
         self._jobs.put(None)
+
+    def join(self) -> None:
+        """Return once it has ended."""
+        self._thread.join()
 
     def _run(self) -> None:
         if held.is_possible():

@@ -2,6 +2,7 @@
 
 MLX streams belong to a thread and lazy arrays cannot cross threads, so that everything which builds a graph happens
 here. Nothing here waits for the device: `async_eval`, then the sender waits for the arrays (mlxctl/worker/edge.py).
+But a step that was scheduled before its frame, in vain, is waited for (mlxctl/worker/foresight.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +90,8 @@ class Runner:
         shard = load_model(folder, request.start, request.stop, on_progress=on_progress, absent=absent)
         shard.quantize_caches(request.kv_bits, request.kv_group_size)
         shard.warm_up()
-        if ahead is not None:
-            held.warm_up()
+        if ahead is not None and not held.works():
+            ahead = None
         mx.clear_cache()
         return cls(request.deployment, request.epoch, request.stage, request.stages, shard, outbox, ahead)
 
@@ -108,10 +110,18 @@ class Runner:
             if data is not None:
                 frame = parse_step(data)
                 self.check(frame.header)
-                tensors = tuple(map(_placed, frame.tensors))
+                tensors = tuple(map(self._placed, frame.tensors))
                 arrived_s = time.monotonic()
                 yield Arrival(frame.header, tensors, arrived_s - began_s, arrived_s)
                 began_s = 0.0
+
+    def _placed(self, tensor: Buffer) -> Buffer | mx.array:
+        """A large tensor as MLX's: copied on the thread that received it, while the MLX thread has other work. Not
+        while the device waits for a frame: it may have to be idle for what is allocated.
+        """
+        if len(tensor) < PLACED_BYTES or self._foresight.is_holding:
+            return tensor
+        return mx.array(np.frombuffer(tensor, np.uint8))
 
     def results(self, parts: Iterator[bytes]) -> Iterator[shard_pb2.ResultHeader]:
         """The results that a stream carries. Raises WireError on the first part that is not ours. On any thread."""
@@ -152,31 +162,36 @@ class Runner:
             if header.rows and not header.failure:
                 self._compute(arrival, started_s)
             else:
-                self._pass_on(arrival, started_s)
+                self._foresight.let_go()
+                if header.failure or not self.shard.is_last:
+                    self._pass_on(arrival, self._bare(header), started_s)
         except Exception as error:  # a step that cannot be computed fails its lane, not the stage
             log.exception("lane %d step %d failed", header.lane, header.step)
-            header.failure = error.line if isinstance(error, MlxctlError) else f"{type(error).__name__}: {error}"
-            header.failed_stage = self.stage
-            self._pass_on(arrival, started_s)
+            self._foresight.let_go()
+            self._pass_on(arrival, self._failure(header, error), started_s)
         self._frames += 1
         if self._frames % CLEAR_EVERY == 0:
             mx.clear_cache()
 
-    def _pass_on(self, arrival: Arrival, started_s: float) -> None:
-        """A frame without computation: on to the next stage, or a result if it reports a failure."""
-        header = arrival.header
-        frame: AnyFrame
+    def _pass_on(self, arrival: Arrival, frame: AnyFrame, started_s: float) -> None:
+        """`frame` without computation."""
+        turn = Turn(arrival.receive_s, arrival.arrived_s, started_s, started_s)
+        self._outbox.put(Scheduled(lambda: None, lambda spent: frame, lambda error: frame, turn))
+
+    def _failure(self, header: shard_pb2.FrameHeader, error: Exception) -> AnyFrame:
+        """What says that the step of `header` could not be computed here."""
+        header.failure = error.line if isinstance(error, MlxctlError) else f"{type(error).__name__}: {error}"
+        header.failed_stage = self.stage
+        return self._bare(header)
+
+    def _bare(self, header: shard_pb2.FrameHeader) -> AnyFrame:
+        """A frame without tensors for the next stage, or the result that reports its failure."""
         if not self.shard.is_last:
             del header.tensor_bytes[:]
-            frame = Frame(header)
-        elif header.failure:
-            result = self._result(header)
-            result.failure, result.failed_stage = header.failure, header.failed_stage
-            frame = Frame(result)
-        else:
-            return
-        turn = Turn(arrival.receive_s, arrival.arrived_s, started_s, started_s)
-        self._outbox.put(Scheduled(lambda: None, lambda spent: frame, turn))
+            return Frame(header)
+        result = self._result(header)
+        result.failure, result.failed_stage = header.failure, header.failed_stage
+        return Frame(result)
 
     def _compute(self, arrival: Arrival, started_s: float) -> None:
         header = arrival.header
@@ -218,7 +233,7 @@ class Runner:
             return Frame(result)
 
         frame = result_frame if self.shard.is_last else boundary_frame
-        return Scheduled(built.wait, frame, turn)
+        return Scheduled(built.wait, frame, partial(self._failure, header), turn)
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)
@@ -231,11 +246,6 @@ def _ids(header: shard_pb2.FrameHeader, fed: Fed | None) -> mx.array:
     if fed is None:
         raise CorruptFrame(f"lane {header.lane} has drawn nothing that its step {header.step} could follow")
     return fed.ids()
-
-
-def _placed(tensor: Buffer) -> Buffer | mx.array:
-    """A large tensor as MLX's: copied on the thread that received it, while the MLX thread has other work."""
-    return tensor if len(tensor) < PLACED_BYTES else mx.array(np.frombuffer(tensor, np.uint8))
 
 
 def _boundary(arrival: Arrival) -> Any:

@@ -57,29 +57,32 @@ class BuiltStep:
     spec: str = ""
     draw: Draw | None = None
     fed: Fed | None = None
-    _scheduling: list[Future[None]] = field(default_factory=list)
+    _elsewhere: list[tuple[Future[None], Sequence[Place]]] = field(default_factory=list)  # at most one
 
-    def schedule_on(self, thread: MlxThread) -> None:
-        """Start computing on another thread, which may take until a held input comes. Nothing else may compute on this
-        thread's stream until then.
+    def schedule_on(self, thread: MlxThread, places: Sequence[Place]) -> None:
+        """Start computing on another thread, which may take until the held `places` are filled. Nothing else may
+        compute on this thread's stream until then.
         """
-        self._scheduling.append(thread.submit(self._schedule))
+        self._elsewhere.append((thread.submit(self._schedule), places))
 
     def schedule(self) -> None:
         """Start computing without waiting, unless that was done."""
-        if not self._scheduling:
+        if not self._elsewhere:
             self._schedule()
 
     def wait_until_scheduled(self) -> None:
         """Return once no other thread has anything to do with it."""
-        futures.wait(self._scheduling)
+        futures.wait([scheduling for scheduling, _ in self._elsewhere])
 
     def wait(self) -> None:
-        """Return once what its frame is made of is there. Raises what scheduling raised."""
-        for scheduling in self._scheduling:
+        """Return once what its frame is made of is there. Raises what scheduling raised, and TimedOut."""
+        for scheduling, _ in self._elsewhere:
             scheduling.result()
         for array in self.waited:
             array_view(array)
+        for _, places in self._elsewhere:
+            for place in places:
+                place.check()
 
     def _schedule(self) -> None:
         schedule: Any = mx.async_eval  # untyped in mlx's stubs
@@ -164,7 +167,7 @@ class ForeseenStep:
         long. `cache` is one that can step back.
         """
         step = cls._build(shard, cache, form, HeldPlace, cache.mark(), cache.step_back)
-        step.built.schedule_on(thread)
+        step.built.schedule_on(thread, (step._ids, *step._inbox))
         return step
 
     @classmethod

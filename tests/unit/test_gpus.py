@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxctl.gpus import gpu_environment, is_gpu_shared
+from mlxctl.gpus import gpu_environment, has_nvidia_devices, is_gpu_shared
 
 pytestmark = pytest.mark.unit
 
@@ -32,4 +32,8 @@ def test_only_gpus_that_the_user_chose_are_used(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_gpus_has_nothing_to_deal_out(tmp_path: Path) -> None:
+    (tmp_path / "nvidiactl").touch()
     assert gpu_environment(0, 1, {}, tmp_path) == {}
+    assert not has_nvidia_devices(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert has_nvidia_devices(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,11 @@ EPOCH = 3
 
 def scheduled(step: int, *tokens: int) -> Scheduled:
     result = shard_pb2.ResultHeader(step=step, token_ids=tokens, logprobs=[shard_pb2.TokenLogprob()])
-    return Scheduled(lambda: None, lambda spent: Frame(result), Turn(0.0, 0.0, 0.0, 0.0))
+    return Scheduled(lambda: None, lambda spent: Frame(result), failure, Turn(0.0, 0.0, 0.0, 0.0))
+
+
+def failure(error: Exception) -> Frame[shard_pb2.ResultHeader]:
+    return Frame(shard_pb2.ResultHeader(failure=str(error)))
 
 
 def outbox(*frames: Scheduled) -> Outbox:
@@ -33,6 +38,15 @@ def test_the_coordinator_need_not_wait_until_the_first_stage_has_been_told() -> 
     box = outbox(scheduled(0, 42))
     next(box.fed_parts())  # the thread that sends it does not go on before it is sent
     assert parse_result(next(join(box.result_parts(), epoch=EPOCH))).token_ids == [42]
+
+
+def test_a_step_that_fails_on_the_device_says_so_and_the_next_one_goes_on() -> None:
+    def wait() -> None:
+        raise MemoryError("no room")
+
+    box = outbox(replace(scheduled(0, 42), wait=wait), scheduled(1, 43))
+    results = [parse_result(data) for data in join(box.parts(), epoch=EPOCH)]
+    assert [(result.failure, list(result.token_ids)) for result in results] == [("no room", []), ("", [43])]
 
 
 def test_a_frame_that_waits_for_the_step_before_is_queued_not_on_the_wire() -> None:
