@@ -185,10 +185,20 @@ class Runner:
         return self._bare(header)
 
     def _bare(self, header: shard_pb2.FrameHeader) -> AnyFrame:
-        """A frame without tensors for the next stage, or the result that reports its failure."""
+        """A frame without rows for the next stage, as tokens after a failed step were never drawn, or the result that
+        reports its failure.
+        """
         if not self.shard.is_last:
-            del header.tensor_bytes[:]
-            return Frame(header)
+            bare = shard_pb2.FrameHeader(
+                deployment=self.deployment,
+                epoch=self.epoch,
+                lane=header.lane,
+                step=header.step,
+                operations=header.operations,
+                failure=header.failure,
+                failed_stage=header.failed_stage,
+            )
+            return Frame(bare)
         result = self._result(header)
         result.failure, result.failed_stage = header.failure, header.failed_stage
         return Frame(result)
