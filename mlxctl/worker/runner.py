@@ -11,7 +11,6 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,8 +241,13 @@ class Runner:
             result.times.extend([*header.times, spent])
             return Frame(result)
 
+        def failure(error: Exception) -> AnyFrame:
+            if built.fed is not None and not built.fed.told.done():
+                built.fed.told.set_exception(error)  # the next step waits for what will not be drawn
+            return self._failure(header, error)
+
         frame = result_frame if self.shard.is_last else boundary_frame
-        return Scheduled(built.wait, frame, partial(self._failure, header), turn)
+        return Scheduled(built.wait, frame, failure, turn)
 
     def _result(self, header: shard_pb2.FrameHeader) -> shard_pb2.ResultHeader:
         return shard_pb2.ResultHeader(deployment=self.deployment, epoch=self.epoch, lane=header.lane, step=header.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -14,11 +15,12 @@ from mlxctl.sharding import Shard
 from mlxctl.sharding.layer_map import LayerMap
 from mlxctl.wire.frames import parse_step
 from mlxctl.wire.parts import join
-from mlxctl.worker.edge import Outbox, StepClock
+from mlxctl.worker.edge import Outbox, StepClock, Turn
 from mlxctl.worker.foresight import EVEN_STEPS
 from mlxctl.worker.gate import Arrival, Gate
 from mlxctl.worker.runner import Runner
-from tests.tiny_models import CONFIGS, random_model
+from mlxctl.worker.steps import BuiltStep, Fed
+from tests.tiny_models import CONFIGS, LAYERS, random_model
 from tests.waiting_places import TIMEOUT_S, threads_that_wait
 
 pytestmark = pytest.mark.unit
@@ -125,3 +127,14 @@ def test_the_frame_that_it_waits_for_is_computed(monkeypatch: pytest.MonkeyPatch
         before = stage.runner._clock.foreseen_steps
         assert not stage.step(EVEN_STEPS + 1).failure
         assert stage.runner._clock.foreseen_steps == before + 1
+
+
+def test_the_step_after_one_that_failed_on_the_device_does_not_wait_for_its_tokens() -> None:
+    model = random_model({"model_type": "qwen3", **CONFIGS["qwen3"]})
+    runner = Runner("d", EPOCH, 0, 1, Shard(model, 0, LAYERS, LayerMap.of(model)), Outbox(EPOCH, StepClock()), None)
+    fed = Fed(None, Future())
+    built, turn = BuiltStep([], [], fed=fed), Turn(0.0, 0.0, 0.0, 0.0)
+    scheduled = runner._scheduled(shard_pb2.FrameHeader(lane=LANE), built, turn)
+    assert scheduled.failure(MemoryError("no room")).header.failure == "MemoryError: no room"
+    with pytest.raises(MemoryError):
+        fed.ids()
