@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mlxctl.errors import LaunchError, StageLost
-from mlxctl.gpus import gpu_environment
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.launch import Launch, Machine
@@ -91,8 +90,8 @@ class Spawn:
         if machine is None:
             if (store := launch.separate_stores.get(node.name)) is not None:
                 arguments += ["--store", str(store), "--store-only"]
-            local = [each.node for each in launch.plan.stages if launch.machine(each.node) is None]
-            process = await LocalProcess.start(arguments, gpu_environment(local.index(node.name), len(local)))
+            nodes = [each.node for each in launch.plan.stages]
+            process = await LocalProcess.start(arguments, launch.gpu_environment(node.name, nodes))
         else:
             assert machine.remote is not None and machine.installed is not None
             process = await NodeProcess.start(machine.remote, machine.installed, arguments)

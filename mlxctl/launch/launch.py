@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlxctl.facts import ModelFacts, NodeFacts
+from mlxctl.gpus import gpu_environment
 from mlxctl.launch.certificates import CertificateAuthority
 from mlxctl.plan import Plan
 from mlxctl.profile import Node, Profile
@@ -88,6 +89,11 @@ class Launch:
     def machine(self, node: str) -> Machine | None:
         """The machine that `node` runs on; None: this one."""
         return next((each for each in self.machines if node in [n.name for n in each.nodes]), None)
+
+    def gpu_environment(self, node: str, nodes: Sequence[str]) -> dict[str, str]:
+        """Of the process of `node`, which runs here: its GPU among those for all of `nodes` that do."""
+        local = [each for each in nodes if self.machine(each) is None]
+        return gpu_environment(local.index(node), len(local))
 
     def address(self, node: Node) -> str:
         """Where the worker of `node` listens: its data address, else where it is reached, and nowhere beyond."""

@@ -16,7 +16,6 @@ from typing import Any
 
 from mlxctl import errors
 from mlxctl.errors import LaunchError, MlxctlError, RankLost, TimedOut
-from mlxctl.gpus import gpu_environment
 from mlxctl.launch.events import PhaseEvent, Report
 from mlxctl.launch.launch import Launch
 from mlxctl.launch.leftovers import clear_leftovers
@@ -151,8 +150,8 @@ async def _start(launch: Launch, index: int, node: Node) -> RankProcess:
     machine = launch.machine(node.name)
     process: Process
     if machine is None:
-        local = [each.name for each in launch.profile.nodes if launch.machine(each.name) is None]
-        process = await LocalProcess.start(arguments, gpu_environment(local.index(node.name), len(local)))
+        nodes = [each.name for each in launch.profile.nodes]
+        process = await LocalProcess.start(arguments, launch.gpu_environment(node.name, nodes))
     else:
         assert machine.remote is not None and machine.installed is not None
         process = await NodeProcess.start(machine.remote, machine.installed, arguments)
